@@ -1,8 +1,12 @@
 """Build the compiled core: every module of ``_core/`` is installed as ``paxos._core.<name>``.
 
-``PAXOS_DEBUG=1`` builds with bounds checks, extra invariants and no optimisation; ``PAXOS_ASAN=1`` adds
-AddressSanitizer. Compiler directives live here and nowhere else, because a misspelt one in a file header
-is silently ignored.
+Compiler directives live here and nowhere else, because a misspelt one in a file header is silently ignored.
+The environment decides how it is built:
+
+* ``PAXOS_DEBUG=1``: bounds checks, extra invariants, no optimisation; ``PAXOS_ASAN=1``: AddressSanitizer;
+* ``PAXOS_BUILD_JOBS=4``: translate and compile so many modules at a time;
+* ``PAXOS_ANNOTATE=1``: write Cython's annotated HTML; ``PAXOS_CYTHON_DIR=path``: put generated files there;
+* ``PAXOS_PREBUILT=1``: the modules are built in place already, install only the Python files.
 """
 
 import os
@@ -13,6 +17,8 @@ from setuptools import Extension, setup
 
 DEBUG = os.environ.get("PAXOS_DEBUG") == "1"
 ASAN = os.environ.get("PAXOS_ASAN") == "1"
+PREBUILT = os.environ.get("PAXOS_PREBUILT") == "1"
+JOBS = int(os.environ.get("PAXOS_BUILD_JOBS", "1"))
 
 compile_args = ["-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
 compile_args += ["-O0", "-g", "-DPAXOS_DEBUG=1"] if DEBUG else ["-O2", "-g1"]
@@ -29,6 +35,7 @@ extensions = [
         extra_link_args=link_args,
     )
     for source in sorted(Path("paxos/_core").glob("*.pyx"))
+    if not PREBUILT
 ]
 
 setup(
@@ -45,7 +52,9 @@ setup(
             "legacy_implicit_noexcept": False,
         },
         annotate=os.environ.get("PAXOS_ANNOTATE") == "1",
-        nthreads=int(os.environ.get("PAXOS_BUILD_JOBS", "0")),
+        build_dir=os.environ.get("PAXOS_CYTHON_DIR"),
+        nthreads=JOBS if JOBS > 1 else 0,
         show_all_warnings=False,
     ),
+    options={"build_ext": {"parallel": JOBS}},
 )

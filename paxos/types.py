@@ -68,7 +68,9 @@ class Config:
                 f"({self.heartbeat_ms} ms each)"
             )
         if self.backoff_ms_max < self.heartbeat_ms:
-            raise ConfigError(f"backoff_ms_max ({self.backoff_ms_max}) is below heartbeat_ms ({self.heartbeat_ms})")
+            raise ConfigError(
+                f"backoff_ms_max ({self.backoff_ms_max}) is below heartbeat_ms ({self.heartbeat_ms})"
+            )
         if self.segment_bytes < 4 * KIB:
             raise ConfigError(f"segment_bytes must be at least 4096, not {self.segment_bytes}")
         if self.segment_bytes > 1 << 31:

@@ -1,0 +1,13 @@
+from typing import final
+
+from typing_extensions import Buffer
+
+@final
+class BufferView:
+    """A read-only view (buffer protocol) of one immutable, reference-counted run of bytes."""
+
+    def __len__(self) -> int: ...
+    def __bytes__(self) -> bytes: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+def copy_of(data: Buffer) -> BufferView: ...

@@ -1,0 +1,23 @@
+from collections.abc import Iterator
+from os import PathLike
+
+from paxos._core.effects import RecordView
+
+def segment_numbers(directory: str | PathLike[str]) -> list[int]: ...
+
+class LogReader:
+    def __init__(
+        self,
+        directory: str | PathLike[str],
+        *,
+        node_id: int = ...,
+        cluster: int = ...,
+        storage: bytes = ...,
+        keep_going: bool = ...,
+    ) -> None: ...
+    def __iter__(self) -> Iterator[list[RecordView]]: ...
+    @property
+    def is_damaged(self) -> bool: ...
+    @property
+    def damage(self) -> str | None: ...
+    def results(self) -> dict[str, int | bool | str | None]: ...

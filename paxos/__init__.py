@@ -1,0 +1,62 @@
+"""A Multi-Paxos replicated log that a Python program embeds.
+
+Give every process a data directory and the addresses of its peers, and each has the same log, in the same
+order, on its own disk::
+
+    with paxos.Replica("data/n1", node_id=1, members={1: "tcp://...", ...}, state_machine=Log()) as replica:
+        outcome = replica.propose(b"5", timeout=2)
+
+See :class:`Replica`, :class:`StateMachine`, :class:`LocalCluster` and :mod:`paxos.aio`.
+"""
+
+from __future__ import annotations
+
+from paxos import aio
+from paxos.cluster import LocalCluster
+from paxos.errors import (
+    Busy,
+    Closed,
+    ConfigError,
+    InvariantViolation,
+    NotLeader,
+    OutcomeUnknown,
+    PaxosError,
+    Rejected,
+    RemoteProtocolError,
+    StorageError,
+)
+from paxos.futures import Future, RunOutcome
+from paxos.replica import Replica
+from paxos.state_machine import StateMachine
+from paxos.status import PeerStatus, Status
+from paxos.subscribe import Subscription
+from paxos.types import ApplyContext, Config, Entry, Outcome
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ApplyContext",
+    "Busy",
+    "Closed",
+    "Config",
+    "ConfigError",
+    "Entry",
+    "Future",
+    "InvariantViolation",
+    "LocalCluster",
+    "NotLeader",
+    "Outcome",
+    "OutcomeUnknown",
+    "PaxosError",
+    "PeerStatus",
+    "Rejected",
+    "RemoteProtocolError",
+    "Replica",
+    "RunOutcome",
+    "StateMachine",
+    "Status",
+    "StorageError",
+    "Subscription",
+    "__version__",
+    "aio",
+]

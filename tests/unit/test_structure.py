@@ -27,7 +27,22 @@ LAYERS = {
     1: ["_core"],
     2: ["quorum", "election", "membership", "acceptor", "proposer", "learner"],
     3: ["control"],
-    4: ["replica", "node", "storage", "transport", "sim", "state_machine", "futures", "aio", "cluster"],
+    4: [
+        "replica",
+        "node",
+        "opening",
+        "applying",
+        "storage",
+        "transport",
+        "sim",
+        "state_machine",
+        "futures",
+        "aio",
+        "cluster",
+        "status",
+        "subscribe",
+        "validation",
+    ],
     5: ["recipes", "cli"],
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}

@@ -1,0 +1,469 @@
+"""The running parts of one replica: threads, wiring, and what happens when one of them fails.
+
+Four threads serve a node: the reactor (native, owns the protocol state and the disk), ZeroMQ's IO thread,
+and two Python threads that live here:
+
+* *control* takes the frames that need thought (promises, fetches, ends of heartbeat rounds), asks
+  :class:`paxos.control.Control` and posts its intents back to the reactor;
+* *apply* takes what is chosen and hands it to the :class:`paxos.applying.Applier`.
+
+Nothing here refers to :class:`paxos.Replica`, so a replica that is forgotten can be collected and closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from paxos.applying import Applier, ApplyFailed, Pending, Run
+from paxos.errors import (
+    Busy,
+    Closed,
+    InvariantViolation,
+    OutcomeUnknown,
+    PaxosError,
+    RemoteProtocolError,
+    StorageError,
+)
+from paxos.futures import Future, RunOutcome
+from paxos.types import Config, Entry, Outcome
+
+logger = logging.getLogger("paxos")
+
+APPLY_WAIT_S = 0.25
+CONTROL_WAIT_S_MAX = 0.25
+CALLER_SLICE_S = 0.05
+"""A blocked caller looks at the state of the node this often."""
+BUSY_RETRY_S = 0.001
+
+
+def now_us() -> int:
+    """Return microseconds on the clock that goes on counting while the machine sleeps."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+
+
+@dataclass(kw_only=True)
+class Parts:
+    """Everything that a node is made of, opened and recovered but not started."""
+
+    node_id: int
+    cluster: str
+    cluster_id: int
+    incarnation: int
+    members: dict[int, str]
+    config: Config
+    directory: str
+    engine: Any
+    batcher: Any
+    reactor: Any
+    control: Any
+    log: Any
+    release: Callable[[bool], None]
+    """Close sockets and files, give the data directory back; the argument: was it a clean shutdown?"""
+
+
+class Node:
+    """A started node. Only :class:`paxos.Replica` and the asyncio face use it."""
+
+    def __init__(self, parts: Parts, machine: Any) -> None:
+        self.parts = parts
+        self.pid = os.getpid()
+        self.pending = Pending()
+        self.failure: PaxosError | None = None
+        self._reactor = parts.reactor
+        self._batcher = parts.batcher
+        self._closing = threading.Event()
+        self._closed = threading.Event()
+        self._close_lock = threading.Lock()
+        self._failing = threading.Lock()
+        self._reading = threading.Lock()
+        self._kept_from: int | None = None
+        self._released = False
+        self._last_look: dict[str, Any] = {}
+        self.applier = Applier(
+            parts.reactor,
+            parts.log,
+            machine,
+            self.pending,
+            node_id=parts.node_id,
+            incarnation=parts.incarnation,
+            on_failure=self._on_apply_failure,
+        )
+        name = f"paxos-{parts.node_id}"
+        # Daemons: at interpreter exit they are ended by close(), which runs after non-daemon threads are
+        # joined.
+        self._apply_thread = threading.Thread(target=self._apply_loop, name=f"{name}-apply", daemon=True)
+        self._control_thread = threading.Thread(
+            target=self._control_loop, name=f"{name}-control", daemon=True
+        )
+
+    def start(self) -> None:
+        """Start the threads."""
+        self._reactor.start()
+        self._apply_thread.start()
+        self._control_thread.start()
+
+    # -- threads -------------------------------------------------------------------------------------------
+
+    def _apply_loop(self) -> None:
+        try:
+            while self.applier.drain(APPLY_WAIT_S):
+                if self._reactor.fault is not None:
+                    self.check_fault()
+                    break
+        except Exception as error:
+            self.fail(_as_paxos_error(error))
+        finally:
+            self.check_fault()
+            self.applier.end()
+
+    def _control_loop(self) -> None:
+        control, reactor = self.parts.control, self._reactor
+        try:
+            while not self._closing.is_set():
+                wait_us = control.next_deadline_us - now_us()
+                frames = reactor.take_cold(min(max(wait_us / 1e6, 0.0), CONTROL_WAIT_S_MAX))
+                if frames is None:
+                    return
+                for frame in frames:
+                    try:
+                        intents = control.on_frame(frame, now_us())
+                    except RemoteProtocolError as error:  # a peer's mistake never stops this node
+                        logger.warning("node %d dropped a frame: %s", self.parts.node_id, error)
+                        continue
+                    self._post(intents)
+                self._post(control.tick(now_us()))
+        except Exception as error:
+            logger.exception("node %d: the control thread failed", self.parts.node_id)
+            self.fail(_as_paxos_error(error))
+
+    def _post(self, intents: Sequence[Any]) -> None:
+        for intent in intents:
+            self._reactor.post(intent)
+
+    # -- failing -------------------------------------------------------------------------------------------
+
+    def _on_apply_failure(self, error: BaseException) -> None:
+        self.fail(_as_paxos_error(error))
+
+    def check_fault(self) -> None:
+        """Notice that the reactor has stopped by itself."""
+        fault = self._reactor.fault
+        if fault is not None and self.failure is None:
+            self.fail(_fault_error(fault))
+
+    def fail(self, error: PaxosError) -> None:
+        """Stop voting and tell every caller why (G6). Called on any thread; the first reason stays."""
+        with self._failing:
+            if self.failure is not None:
+                return
+            self.failure = error
+        if not self._closing.is_set():
+            logger.error("node %d has stopped: %s", self.parts.node_id, error)
+        with contextlib.suppress(Exception):
+            self._batcher.close()
+        with contextlib.suppress(Exception):
+            self._reactor.stop()
+        self._fail_pending(error)
+        self.applier.end()
+
+    def _fail_pending(self, cause: BaseException | None) -> None:
+        """Tell every caller how it ended (G4). Call when the batcher is closed and the reactor has stopped.
+
+        Nobody is missed: whoever appended before the batcher was closed registers under the lock that
+        ``Pending.fail`` takes, and nobody appends after it.
+        """
+        why = "the replica was closed" if cause is None else f"this node has stopped: {cause}"
+        first_kept = self._first_kept_ticket()
+
+        def error_for(ticket: int) -> BaseException:
+            error: PaxosError
+            if first_kept is not None and ticket >= first_kept:
+                error = Closed(f"{why} before the command had left it: it is certainly not applied")
+            else:
+                error = OutcomeUnknown(
+                    f"the command was handed over, then {why}; it may or may not be applied"
+                )
+            error.__cause__ = cause
+            return error
+
+        self.pending.fail(error_for)
+
+    def _first_kept_ticket(self) -> int | None:
+        """Return the first ticket that the reactor never took from the batcher."""
+        if self._reactor.alive:
+            return None
+        if self._kept_from is None:
+            value = self._batcher.take_value()
+            if value is not None:
+                self._kept_from = int.from_bytes(value[8:16], "little")  # codec.BatchHead.first_ticket
+        return self._kept_from
+
+    def raise_if_failed(self) -> None:
+        """Raise why the node has stopped by itself, if it has."""
+        if self.failure is not None:
+            raise self.failure
+
+    @property
+    def closed(self) -> bool:
+        """True once :meth:`close` has begun."""
+        return self._closing.is_set()
+
+    def check_process(self) -> None:
+        """Raise in a process other than the one that opened this node: nothing is touched there."""
+        if self.pid != os.getpid():
+            raise Closed(
+                f"this replica belongs to process {self.pid}; a fork() cannot use it: open it after the "
+                "fork, or use multiprocessing with the 'spawn' start method"
+            )
+
+    def check_readable(self) -> None:
+        """Raise unless the local log can be read."""
+        self.check_process()
+        if self._released:
+            raise Closed("the replica is closed: open it again to read its log")
+
+    def check_open(self) -> None:
+        """Raise unless commands can be taken."""
+        self.check_process()
+        if self._closing.is_set():
+            raise Closed("the replica is closed: no commands are taken any more")
+        if self.failure is not None:
+            raise Closed(f"this node has stopped and takes no commands: {self.failure}") from self.failure
+
+    # -- commands ------------------------------------------------------------------------------------------
+
+    def submit(self, command: bytes) -> Future[Outcome]:
+        """Hand one command over."""
+        future: Future[Outcome] = Future()
+        self.enqueue(command, future)
+        return future
+
+    def enqueue(self, command: bytes, future: Any) -> int:
+        """Hand one command over whose outcome ``future`` gets (``resolve`` or ``fail``); its ticket."""
+        self.check_open()
+        pending = self.pending
+        with pending.lock:
+            ticket: int = self._batcher.append(command)
+            pending.register(ticket, 1, future)
+        return ticket
+
+    def submit_many(self, commands: Sequence[bytes]) -> Future[RunOutcome]:
+        """Hand a run over, all or nothing."""
+        future: Future[RunOutcome] = Future()
+        self.enqueue_many(commands, future)
+        return future
+
+    def enqueue_many(self, commands: Sequence[bytes], future: Any) -> None:
+        """Hand a run over, all or nothing, whose outcome ``future`` will get."""
+        self.check_open()
+        if not commands:
+            future.resolve(RunOutcome(()))
+            return
+        pending = self.pending
+        with pending.lock:
+            ticket, count = self._batcher.append_many(commands, 0.0)
+            pending.register(ticket, count, Run(future))
+
+    def propose(self, command: bytes, timeout_s: float | None) -> Outcome:
+        """Hand one command over and wait for its outcome."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        future: Future[Outcome] = Future()
+        while True:
+            try:
+                ticket = self.enqueue(command, future)
+                break
+            except Busy:
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise
+                time.sleep(BUSY_RETRY_S)
+        # The main thread must not combine while a state machine runs Python code there: Ctrl-C would be
+        # raised in the middle of it. Any other thread is never interrupted.
+        if threading.current_thread() is not threading.main_thread():
+            self._combine(ticket, future, deadline)
+        return self._await_outcome(future, deadline)
+
+    def _combine(self, ticket: int, future: Future[Outcome], deadline: float | None) -> None:
+        """Wait without the GIL until the own command is chosen, then apply it here if nobody is at it."""
+        while not future.done() and self.failure is None and not self._closed.is_set():
+            wait_s = CALLER_SLICE_S
+            if deadline is not None:
+                wait_s = min(wait_s, deadline - time.monotonic())
+                if wait_s <= 0:
+                    return
+            if self._reactor.wait_chosen(ticket, wait_s):
+                self.applier.drain(0.0)
+                return
+
+    def _await_outcome(self, future: Future[Outcome], deadline: float | None) -> Outcome:
+        while True:
+            wait_s = 1.0
+            if deadline is not None:
+                wait_s = min(wait_s, max(deadline - time.monotonic(), 0.0))
+            try:
+                return future.result(wait_s)
+            except TimeoutError:
+                self.check_fault()
+                if future.done():
+                    continue
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise OutcomeUnknown(
+                        "no outcome within the time given; the command was handed over and may yet be applied"
+                    ) from None
+
+    # -- reading the log -----------------------------------------------------------------------------------
+
+    @property
+    def applied_index(self) -> int:
+        """Index of the last command that was applied here."""
+        return self.applier.applied_index
+
+    @property
+    def ended(self) -> bool:
+        """True once nothing will be applied here any more."""
+        return self.applier.ended
+
+    def wait_index(self, index: int, timeout_s: float | None) -> bool:
+        """Wait until command ``index`` is applied here."""
+        return self.applier.wait_index(index, timeout_s)
+
+    def read_range(self, start: int, stop: int) -> list[Entry]:
+        """Return the applied commands of ``start`` .. ``stop - 1`` that exist."""
+        stop = min(stop, self.applied_index + 1)
+        if start >= stop:
+            return []
+        with self._reading:
+            self.check_readable()
+            return list(self.parts.log.entries(start, stop))
+
+    def look(self) -> dict[str, Any]:
+        """Return the reactor's status; after the end, the last one there was."""
+        with self._reading:
+            if not self._released:
+                self._last_look = self._reactor.status()
+        return self._last_look
+
+    def inspect(self) -> dict[str, Any]:
+        """Return everything that the parts say about themselves."""
+        return {
+            "reactor": self.look(),
+            "node_id": self.parts.node_id,
+            "members": dict(self.parts.members),
+            "cluster_id": self.parts.cluster_id,
+            "incarnation": self.parts.incarnation,
+            "applied_slot": self.applier.applied_slot,
+            "applied_index": self.applied_index,
+            "pending": len(self.pending),
+            "fault": None if self.failure is None else str(self.failure),
+        }
+
+    # -- closing -------------------------------------------------------------------------------------------
+
+    def close(self, timeout_s: float, *, abrupt: bool = False, hand_over: bool = True) -> None:
+        """Stop within about ``timeout_s`` seconds; idempotent; the second caller waits for the first.
+
+        Args:
+            hand_over: give leadership to another member first.
+            abrupt: no leadership handed over, no pending command waited for, no clean end of the log.
+        """
+        if self.pid != os.getpid():
+            return
+        self._closing.set()
+        with self._close_lock:
+            if self._closed.is_set():
+                return
+            deadline = time.monotonic() + timeout_s
+            try:
+                with contextlib.suppress(Exception):
+                    self._batcher.close()
+                if not abrupt and self.failure is None:
+                    self._finish_pending(deadline)
+                    if hand_over:
+                        self._hand_over(deadline)
+            finally:
+                self._stop_threads(abrupt)
+                self._closed.set()
+
+    def _finish_pending(self, deadline: float) -> None:
+        """Let what was handed over be chosen, for half of the time."""
+        until = time.monotonic() + max(deadline - time.monotonic(), 0.0) / 2
+        while len(self.pending) and time.monotonic() < until and self.failure is None:
+            if self._reactor.status().get("leader") is None:
+                return  # nobody to choose it: waiting is pointless
+            time.sleep(0.002)
+
+    def _hand_over(self, deadline: float) -> None:
+        if len(self.parts.members) == 1 or self._reactor.status().get("role") != "leader":
+            return
+        self.transfer(None)
+        until = min(deadline, time.monotonic() + 4 * self.parts.config.election_timeout_ms / 1000)
+        while time.monotonic() < until and self.failure is None:
+            if self._reactor.status().get("role") != "leader":
+                return
+            time.sleep(0.005)
+
+    def transfer(self, heir: int | None) -> None:
+        """Ask the reactor to hand leadership to ``heir``, or to the member that has the most of the log."""
+        from paxos.messages import Transfer
+
+        if heir is None:
+            heir = self._best_heir()
+        if heir is not None:
+            self._reactor.post(Transfer(heir=heir))
+
+    def _best_heir(self) -> int | None:
+        peers = self._reactor.status().get("peers", {})
+        heard = {
+            node: peer for node, peer in peers.items() if node != self.parts.node_id and peer.get("heard")
+        }
+        if not heard:
+            return None
+        best: int = max(heard, key=lambda node: (heard[node].get("chosen_upto", 0), -node))
+        return best
+
+    def _stop_threads(self, abrupt: bool) -> None:
+        with contextlib.suppress(Exception):
+            self._reactor.stop()
+        current = threading.current_thread()
+        for thread in (self._apply_thread, self._control_thread):
+            if thread is not current and thread.is_alive():
+                thread.join(timeout=5.0)
+                if thread.is_alive():
+                    logger.error(
+                        "node %d: %s does not end; is apply() stuck?", self.parts.node_id, thread.name
+                    )
+        self.check_fault()
+        self._fail_pending(self.failure)
+        self.applier.end()
+        self.look()
+        # Readers of the log hold this lock while they read: the files are not closed under them.
+        with self._reading:
+            self._released = True
+            self.parts.release(not abrupt and self.failure is None)
+
+
+def _fault_error(fault: Any) -> PaxosError:
+    """Return the exception for a reactor's fault ``(code, text)``."""
+    code, text = fault
+    kind = StorageError if "disk" in text or "log" in text or "sync" in text else InvariantViolation
+    return kind(f"{text} (fault {code})")
+
+
+def _as_paxos_error(error: BaseException) -> PaxosError:
+    if isinstance(error, PaxosError):
+        return error
+    if isinstance(error, OSError):
+        wrapped: PaxosError = StorageError(f"{type(error).__name__}: {error}")
+    else:
+        wrapped = InvariantViolation(f"{type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+__all__ = ["ApplyFailed", "Node", "Parts", "now_us"]

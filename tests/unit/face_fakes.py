@@ -1,0 +1,142 @@
+"""A one-node log in memory, for tests of the public face: the real Batcher, and a reactor that chooses at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from paxos._core.batch import Batcher, Commands
+from paxos.node import Node, Parts
+from paxos.types import Config, Entry
+
+
+@dataclass
+class FakeItem:
+    slot: int
+    index: int
+    count: int
+    first_ticket: int
+    commands: Any
+    origin: int = 1
+    incarnation: int = 1
+    kind: int = 2
+
+
+class FakeLog:
+    def __init__(self) -> None:
+        self.commands: list[Entry] = []
+
+    def append(self, items: Any) -> None:
+        for item in items:
+            for offset in range(item.count if item.index else 0):
+                self.commands.append(Entry(item.index + offset, item.slot, item.commands[offset]))
+
+    def entries(self, start: int, stop: int) -> list[Entry]:
+        return self.commands[start - 1 : stop - 1]
+
+
+class FakeControl:
+    next_deadline_us = 1 << 62
+
+    def on_frame(self, frame: bytes, now_us: int) -> list[Any]:
+        return []
+
+    def tick(self, now_us: int) -> list[Any]:
+        return []
+
+
+class FakeReactor:
+    """Chooses what is in the batcher, unless `held`."""
+
+    def __init__(self, batcher: Batcher) -> None:
+        self.batcher = batcher
+        self.alive = False
+        self.held = False
+        self.fault: tuple[int, str] | None = None
+        self.posted: list[Any] = []
+        self.items: list[FakeItem] = []
+        self.changed = threading.Condition()
+        self.chosen_ticket = 0
+        self.slot = 0
+        self.index = 0
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        self.alive = True
+        self.thread.start()
+
+    def _run(self) -> None:
+        while self.alive:
+            value = None if self.held else self.batcher.take_value()
+            if value is None:
+                time.sleep(0.0005)
+                continue
+            self.choose(Commands(value))
+
+    def choose(self, commands: Any) -> None:
+        with self.changed:
+            self.slot += 1
+            self.items.append(
+                FakeItem(self.slot, self.index + 1, len(commands), commands.first_ticket, commands)
+            )
+            self.index += len(commands)
+            self.chosen_ticket = commands.first_ticket + len(commands) - 1
+            self.changed.notify_all()
+
+    def stop(self) -> None:
+        self.alive = False
+        if self.thread.is_alive():
+            self.thread.join(5)
+        with self.changed:
+            self.changed.notify_all()
+
+    def post(self, intent: Any) -> None:
+        self.posted.append(intent)
+
+    def take_cold(self, timeout_s: float) -> list[bytes] | None:
+        with self.changed:
+            self.changed.wait_for(lambda: not self.alive, timeout_s)
+        return [] if self.alive else None
+
+    def take_chosen(self, timeout_s: float, limit: int) -> list[FakeItem] | None:
+        with self.changed:
+            self.changed.wait_for(lambda: self.items or not self.alive, timeout_s)
+            taken, self.items = self.items[:limit], self.items[limit:]
+            return taken if taken or self.alive else None
+
+    def wait_chosen(self, ticket: int, timeout_s: float) -> bool:
+        with self.changed:
+            return self.changed.wait_for(lambda: self.chosen_ticket >= ticket or not self.alive, timeout_s)
+
+    def status(self) -> dict[str, Any]:
+        return {"role": "leader", "leader": 1, "ballot": 1 << 16, "chosen_upto": self.slot, "peers": {}}
+
+
+def fake_node(machine: Any = None, config: Config | None = None) -> Node:
+    """Return a node over fakes, not started."""
+    config = config or Config()
+    batcher = Batcher(
+        1,
+        1,
+        batch_bytes_max=config.batch_bytes_max,
+        command_bytes_max=config.command_bytes_max,
+        pending_bytes_max=config.pending_bytes_max,
+    )
+    parts = Parts(
+        node_id=1,
+        cluster="paxos",
+        cluster_id=1,
+        incarnation=1,
+        members={1: "inproc://1"},
+        config=config,
+        directory="nowhere",
+        engine=None,
+        batcher=batcher,
+        reactor=FakeReactor(batcher),
+        control=FakeControl(),
+        log=FakeLog(),
+        release=lambda clean: None,
+    )
+    return Node(parts, machine)

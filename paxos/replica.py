@@ -214,7 +214,7 @@ class Replica:
 
     @property
     def is_leader(self) -> bool:
-        """True if this node believes that it leads. Another one may have taken over without its knowing yet."""
+        """True if this node believes that it leads. Another may have taken over meanwhile."""
         return self.status().role == "leader"
 
     def wait_ready(self, timeout: float | None = None) -> bool:
@@ -274,7 +274,7 @@ class Replica:
         )
 
     def inspect(self) -> dict[str, Any]:
-        """Return everything that the parts say about themselves, for tools; keys may change between versions."""
+        """Return everything that the parts say about themselves, for tools; keys may change."""
         self._node.check_process()
         return self._node.inspect()
 

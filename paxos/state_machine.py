@@ -74,7 +74,7 @@ class StateMachine:
         ]
 
     def snapshot(self) -> Iterable[bytes]:
-        """Yield the whole state in chunks of bytes that :meth:`restore` takes. Not called yet: needed for trimming."""
+        """Yield the whole state in chunks for :meth:`restore`. Not called yet: trimming will need it."""
         raise NotImplementedError(f"{type(self).__name__} cannot be written as a snapshot")
 
     def restore(self, chunks: Iterable[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""A one-node log in memory, for tests of the public face: the real Batcher, and a reactor that chooses at once."""
+"""A one-node log in memory, to test the public face: the real Batcher, a reactor that chooses at once."""
 
 from __future__ import annotations
 

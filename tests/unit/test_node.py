@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.unit.face_fakes import FakeItem, FakeReactor, fake_node
 
 from paxos import aio
 from paxos import replica as replica_module
@@ -19,6 +18,7 @@ from paxos.node import Node
 from paxos.replica import Replica
 from paxos.state_machine import StateMachine
 from paxos.types import ApplyContext, Config
+from tests.unit.face_fakes import FakeItem, FakeReactor, fake_node
 
 
 class Recorder(StateMachine):

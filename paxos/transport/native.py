@@ -37,7 +37,9 @@ _loaded: object = None
 
 def backend_files() -> list[str]:
     """Return the files of pyzmq's compiled modules that are loaded, the likeliest first."""
-    names = [name for name in sys.modules if name.startswith("zmq.backend.") and sys.modules[name] is not None]
+    names = [
+        name for name in sys.modules if name.startswith("zmq.backend.") and sys.modules[name] is not None
+    ]
     names.sort(key=lambda name: (name != "zmq.backend.cython._zmq", "_" not in name.rpartition(".")[2], name))
     files = (getattr(sys.modules[name], "__file__", None) for name in names)
     return [file for file in files if file and not file.endswith((".py", ".pyc"))]
@@ -55,7 +57,8 @@ def load() -> dict[str, int]:
         try:
             library = _ffi.dlopen(file)
             addresses = {
-                name: int(_ffi.cast("uintptr_t", _ffi.addressof(library, name))) for name in links.FUNCTION_NAMES
+                name: int(_ffi.cast("uintptr_t", _ffi.addressof(library, name)))
+                for name in links.FUNCTION_NAMES
             }
             version = _ffi.new("int[3]")
             library.zmq_version(version, version + 1, version + 2)

@@ -71,11 +71,15 @@ def parse_address(text: object, *, bind: bool = False) -> Address:
         return Address(scheme, rest)
     if scheme == "ipc":
         if len(os.fsencode(rest)) > IPC_PATH_BYTES_MAX:
-            raise ConfigError(f"address {text!r}: the path of a socket has at most {IPC_PATH_BYTES_MAX} bytes")
+            raise ConfigError(
+                f"address {text!r}: the path of a socket has at most {IPC_PATH_BYTES_MAX} bytes"
+            )
         return Address(scheme, rest)
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]|\*|[A-Za-z0-9_.-]+):([0-9]{1,5})", rest)
     if match is None:
-        raise ConfigError(f"address {text!r}: expected tcp://host:port, e.g. tcp://10.0.0.1:7001 or tcp://[::1]:7001")
+        raise ConfigError(
+            f"address {text!r}: expected tcp://host:port, e.g. tcp://10.0.0.1:7001 or tcp://[::1]:7001"
+        )
     host, port = match[1], int(match[2])
     if port > 65535:
         raise ConfigError(f"address {text!r}: a port is at most 65535")
@@ -199,7 +203,9 @@ class ZmqTransport:
         self._check_usable()
         parsed = parse_address(address)
         if parsed.scheme == "inproc" and not self._shared:
-            raise ConfigError(f"peer {node_id} at {address}: this node must listen on inproc:// itself, not {self.bound}")
+            raise ConfigError(
+                f"peer {node_id} at {address}: this node must listen on inproc:// itself, not {self.bound}"
+            )
         dealer = self._context.socket(zmq.DEALER)
         self._sockets.append(dealer)
         self._set_common(dealer)
@@ -249,11 +255,15 @@ class ZmqTransport:
 def _bind_advice(error: zmq.ZMQError, bound: Address) -> str:
     """Say why a bind failed and what to do about it."""
     if error.errno == errno.EADDRINUSE:
-        return "the address is in use. Stop the process that listens there (is this replica running already?) " \
-               "or choose another port"
+        return (
+            "the address is in use. Stop the process that listens there (is this replica running already?) "
+            "or choose another port"
+        )
     if error.errno in (errno.EADDRNOTAVAIL, errno.ENODEV):
-        return f"this machine has no address {bound.host}. Listen on one of its own, or on tcp://*:{bound.port} " \
-               "and give peers an address that they can reach"
+        return (
+            f"this machine has no address {bound.host}. Listen on one of its own, or on tcp://*:{bound.port} "
+            "and give peers an address that they can reach"
+        )
     if error.errno == errno.EACCES:
         return "permission denied. Choose a port above 1023, or a path that this user may write"
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
@@ -275,9 +285,13 @@ def _refuse_live_ipc(bound: Address) -> None:
     except ConnectionRefusedError:
         return
     except OSError as error:
-        raise ConfigError(f"cannot listen on {bound}: the path exists and is no socket of ours ({error}); remove it "
-                          "or choose another") from error
+        raise ConfigError(
+            f"cannot listen on {bound}: the path exists and is no socket of ours ({error}); remove it "
+            "or choose another"
+        ) from error
     finally:
         probe.close()
-    raise ConfigError(f"cannot listen on {bound}: the address is in use. Stop the process that listens there "
-                      "(is this replica running already?) or choose another path")
+    raise ConfigError(
+        f"cannot listen on {bound}: the address is in use. Stop the process that listens there "
+        "(is this replica running already?) or choose another path"
+    )

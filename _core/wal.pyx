@@ -12,7 +12,7 @@ from posix.unistd cimport getpid
 from paxos._core.buffer cimport Buffer, buffer_from_bytes, buffer_release
 from paxos._core.crc32c cimport crc32c
 from paxos._core.effects cimport RECORD_MARK, RecordList
-from paxos._core.log_reader cimport collect, take_views
+from paxos._core.log_reader cimport DAMAGE_MISSING, LogReader, collect, take_views
 from paxos._core.segment cimport (
     NAME_BYTES, close_file, create_ready, file_size, open_segment, prepare_done, prepare_finish, prepare_start,
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, random_bytes, read_bytes,
@@ -672,6 +672,28 @@ cdef class Wal:
             StorageError: damage that may hide promises. Nothing was changed.
         """
         return list(self.replay())
+
+    def last_state(self) -> dict[str, object]:
+        """Return what the newest segment says about the log, without opening it for appends: see ``LogReader.results``.
+
+        The next incarnation is one more than this one's ``"incarnation"``.
+
+        Raises:
+            StorageError: the newest segment cannot be trusted.
+        """
+        cdef LogReader reader = LogReader(
+            self.path, node_id=self.node_id, cluster=self.cluster, storage=bytes(self.storage[:16]))
+        cdef int status
+        reader.oldest = reader.newest
+        reader.state.oldest = reader.newest
+        with nogil:
+            status = reader.run(NULL, NULL)
+        reader.release()
+        if status == EUCLEAN and reader.reason != DAMAGE_MISSING:
+            raise StorageError(f"reading the newest segment of {self.path!r}: {reader.damage}")
+        if status != EUCLEAN:
+            self._check(status, "reading the newest segment")
+        return reader.results()
 
     def read_value(self, position: int, length: int, value_crc: int) -> bytes:
         """Return the value of the record at ``position``, checked. Any thread may call this.

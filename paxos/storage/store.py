@@ -1,0 +1,138 @@
+"""Everything that one node keeps on disk, opened in the right order: :class:`Store`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from paxos._core.effects import RecordKind, RecordView
+from paxos.errors import StorageError
+from paxos.storage.catalogue import Catalogue
+from paxos.storage.directory import DataDirectory, Identity
+from paxos.storage.log import ChosenLog
+from paxos.storage.wal import WriteAheadLog
+from paxos.types import Config
+
+
+class Store:
+    """The locked data directory of a node with its write-ahead log, catalogue and chosen log.
+
+    A start goes: ``store = Store(path, ...)``; build the engine with ``store.incarnation``; replay the log
+    into it
+    (``store.recover(engine.recover)``, or natively through ``store.wal``); ``store.begin()``; only then send.
+
+    Args:
+        path, node_id, cluster: see :class:`paxos.storage.directory.DataDirectory`.
+        config: for the sizes and periods of the log.
+
+    Attributes:
+        identity: who the directory belongs to.
+        wal: the write-ahead log; not scanned yet unless it is new.
+        log: the chosen log; ``None`` before :meth:`recover` or :meth:`open_log`.
+        incarnation: of this start; durable after :meth:`begin`.
+
+    Raises:
+        ConfigError, StorageError: with what to do; nothing was changed.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        node_id: int | None = None,
+        cluster: str | None = None,
+        config: Config | None = None,
+        create: bool = True,
+    ) -> None:
+        config = config or Config()
+        self._wal: WriteAheadLog | None = None
+        self._catalogue: Catalogue | None = None
+        self._log: ChosenLog | None = None
+        self.directory = DataDirectory(path, node_id=node_id, cluster=cluster, create=create)
+        try:
+            self.identity: Identity = self.directory.identity
+            self._wal = WriteAheadLog(
+                self.directory.path,
+                node_id=self.identity.node_id,
+                cluster=self.identity.cluster_id,
+                storage=self.identity.storage_bytes,
+                segment_bytes=config.segment_bytes,
+                idle_mark_ms=config.idle_mark_ms,
+                create=self.directory.is_new,
+            )
+            self.directory.mark_complete()
+            self.incarnation = int(self._wal.last_state()["incarnation"] or 0) + 1
+            self._catalogue = Catalogue(self.directory.path / "catalogue", self.identity)
+        except OSError as error:
+            self.close()
+            raise StorageError(f"cannot open the storage in {self.directory.path}: {error}") from error
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def wal(self) -> WriteAheadLog:
+        """The write-ahead log. Raises ``StorageError`` when closed."""
+        if self._wal is None:
+            raise StorageError(f"{self.directory.path} is closed")
+        return self._wal
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The LMDB catalogue. Raises ``StorageError`` when closed."""
+        if self._catalogue is None:
+            raise StorageError(f"{self.directory.path} is closed")
+        return self._catalogue
+
+    @property
+    def log(self) -> ChosenLog:
+        """The chosen log. Raises ``StorageError`` before the write-ahead log was scanned."""
+        if self._log is None:
+            raise StorageError(f"the log of {self.directory.path} has not been recovered yet")
+        return self._log
+
+    def recover(self, consumer: Callable[[RecordView], Any]) -> None:
+        """Replay the write-ahead log into ``consumer``, oldest record first, and open the chosen log.
+
+        Raises:
+            StorageError: the log is damaged in a way that may hide promises.
+        """
+        for record in self.wal.replay():
+            consumer(record)
+        self.open_log()
+
+    def open_log(self) -> ChosenLog:
+        """Open the chosen log after the write-ahead log was scanned (natively, or by :meth:`recover`)."""
+        end = self.wal.stats()["appended"]
+        self._log = ChosenLog(self.wal.read_value, self.catalogue, log_end=int(end))
+        return self._log
+
+    def begin(self) -> None:
+        """Make the incarnation durable. Nothing may be sent before."""
+        self.directory.check_process()
+        self.wal.append(
+            [RecordView(int(RecordKind.RECORD_INCARNATION), 0, 0, self.incarnation, 0, 0, 0, 0, None)]
+        )
+        self.wal.sync()
+
+    def close(self) -> None:
+        """Close everything; the lock goes last. Safe to call twice. The reactor must have stopped.
+
+        Raises:
+            StorageError: the last sync of the log failed.
+        """
+        try:
+            if self._catalogue is not None:
+                self._catalogue.close()
+            if self._wal is not None:
+                self._wal.close()
+        finally:
+            self._wal = self._catalogue = self._log = None
+            self.directory.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

@@ -3,6 +3,8 @@ from os import PathLike
 
 from paxos._core.effects import RecordView
 
+REASONS: dict[int, str]
+
 def segment_numbers(directory: str | PathLike[str]) -> list[int]: ...
 
 class LogReader:

@@ -53,8 +53,7 @@ def check_address(address: object) -> str:
     >>> check_address("10.0.0.1:7001")
     Traceback (most recent call last):
     ...
-    paxos.errors.ConfigError: address '10.0.0.1:7001' does not parse: write tcp://host:port, ipc://path or
-    inproc://name
+    paxos.errors.ConfigError: address '10.0.0.1:7001' does not parse: write tcp://host:port, ipc://path or inproc://name
     """
     if not isinstance(address, str):
         raise TypeError(f"an address must be a str, not {address!r}")
@@ -196,8 +195,10 @@ def cluster_id(cluster: str, members: Mapping[int, str]) -> int:
     It keeps frames of another cluster out, whose members happen to have the same addresses.
 
     >>> one = cluster_id("paxos", {1: "tcp://a:1", 2: "tcp://b:1"})
-    >>> one == cluster_id("paxos", {2: "tcp://b:1", 1: "tcp://a:1"}), one == cluster_id("other", {1:
-    "tcp://a:1"}) (True, False)
+    >>> one == cluster_id("paxos", {2: "tcp://b:1", 1: "tcp://a:1"})
+    True
+    >>> one == cluster_id("other", {1: "tcp://a:1", 2: "tcp://b:1"})
+    False
     """
     digest = hashlib.blake2b(digest_size=8)
     for part in (cluster, *(f"{member}={members[member]}" for member in sorted(members))):

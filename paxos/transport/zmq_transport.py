@@ -167,7 +167,7 @@ class ZmqTransport:
             raise
 
     def _router(self, bound: Address) -> zmq.Socket[Any]:
-        router = self._context.socket(zmq.ROUTER)
+        router: zmq.Socket[Any] = self._context.socket(zmq.ROUTER)
         self._sockets.append(router)
         self._set_common(router)
         router.setsockopt(zmq.ROUTER_MANDATORY, 1)

@@ -30,7 +30,7 @@ cpdef enum FrameKind:
     FETCH = 13           # slot, ballot: the value accepted at exactly that ballot, please
     FETCHED = 14         # slot, ballot; detail = FetchStatus << 8 | ValueKind; mark = trimmed; payload = value
     FETCH_CHOSEN = 15    # slot = first wanted; mark = last wanted
-    CHOSEN = 16          # slot; detail = ValueKind; mark = sender's chosen_upto; payload = value, known chosen
+    CHOSEN = 16          # slot; detail = ValueKind; mark = last slot of this burst; payload = value, known chosen
     CHOSEN_GONE = 17     # slot = first wanted; mark = trimmed: only a snapshot can help
     TRANSFER = 18        # ballot of the leader; slot = node id of the heir
     RESULT = 19          # reserved: answers to clients that are not replicas
@@ -135,6 +135,28 @@ cdef packed struct PromiseEntry:
     uint16_t kind            # ValueKind
     uint16_t flags
     uint32_t reserved
+
+# Never on the wire: how a heartbeat round ended, for the control thread.
+cpdef enum RoundFlag:
+    ROUND_LEADS = 1
+    ROUND_CONNECTED = 2
+    ROUND_HAPPY = 4
+    ROUND_VOTES = 8
+    ROUND_CANDIDATE = 16     # may try to lead
+    ROUND_LAGGING = 32       # somebody knows more chosen slots, and this node does not advance by itself
+    ROUND_ALL_HEARD = 64     # every member answered
+
+cdef packed struct RoundSummary:
+    uint64_t round
+    uint64_t promised
+    uint64_t chosen_upto
+    uint64_t ballot          # that this node leads; 0 if none
+    uint64_t leader          # ballot of the leader that is followed; 0 if none
+    uint64_t best_chosen     # highest chosen_upto heard
+    uint64_t config_slot
+    uint32_t flags           # RoundFlag
+    uint16_t best_peer       # who told best_chosen
+    uint16_t heard           # members heard, this node included
 
 # The value of a BATCH slot: this head, then `count` commands, each a uint32 length and its bytes. Tickets
 # number the commands of one (origin, incarnation) 1, 2, 3 ... so that a batch that was proposed twice is

@@ -8,43 +8,60 @@ from paxos._core.buffer cimport Buffer
 from paxos._core.codec cimport FrameHeader
 from paxos._core.effects cimport Ready, Record
 from paxos._core.heartbeat cimport HeartbeatCore
+from paxos._core.intent cimport Intent
 from paxos._core.learner cimport LearnerCore
+from paxos._core.outbox cimport Outbox
 from paxos._core.peers cimport Peers
 from paxos._core.proposer cimport ProposerCore
+from paxos._core.slots cimport SlotTable
 
-# What the control thread asks of the reactor. Checked against the present state before it is acted on.
-cdef enum IntentKind:
-    INTENT_CAMPAIGN = 1    # promise `ballot` ourselves; once that is durable, send Prepare(ballot, slot)
-    INTENT_LEAD = 2        # lead at `ballot`: propose `values` from `slot` on, a no-op, then new batches
-    INTENT_SEND = 3        # send `frame` to its receiver
-    INTENT_TRANSFER = 4    # hand leadership to node `slot`
-    INTENT_RESIGN = 5      # stop leading
-    INTENT_CONFIGURE = 6   # `values[0]` is the configuration chosen in `slot`: it governs from slot + 1
+# Why the engine stopped for good. Nothing may be sent any more.
+cdef enum Fault:
+    FAULT_NONE = 0
+    FAULT_DISK = 1             # the driver said so: append or sync failed
+    FAULT_MEMORY = 2
+    FAULT_CONTRADICTION = 3    # a leader proposed another value in a slot known to be chosen (I3)
+    FAULT_RECOVERY = 4         # the log does not hold what it says is chosen
 
-cdef struct Intent:
-    uint32_t kind
-    uint64_t ballot
-    uint64_t slot
-    size_t count
-    uint8_t *value_kinds   # count of them, owned
-    Buffer **values        # count of them, one reference each, owned
-    FrameHeader header     # INTENT_SEND; its payload is values[0] if count
-    Intent *next           # for mailboxes
-
-cdef Intent *intent_new(uint32_t kind, uint64_t ballot, uint64_t slot, size_t count) noexcept nogil
-cdef void intent_free(Intent *intent) noexcept nogil
-# Build an Intent from one of the dataclasses of paxos.messages (Campaign, Lead, Send, ...). Needs the GIL.
-cdef Intent *intent_from_python(object intent) except NULL
+cdef struct Counters:
+    uint64_t frames            # taken
+    uint64_t wrong_cluster     # dropped: of another cluster or group
+    uint64_t wrong_receiver    # dropped: meant for another node, or from oneself
+    uint64_t unknown_sender    # dropped: no member
+    uint64_t wrong_storage     # dropped: a Hello from a storage that is not bound to that id
+    uint64_t unverified        # dropped: from an incarnation that has not said Hello
+    uint64_t broken            # dropped: lengths or checksums do not fit
+    uint64_t unknown_kind      # dropped
+    uint64_t stale_intents     # dropped
+    uint64_t elections         # times this node began to lead
+    uint64_t step_downs        # times it stopped
+    uint64_t forwarded         # batches sent on to a leader, resends included
+    uint64_t refused_forwards  # forwarded batches that were not taken: duplicates, gaps, no room
 
 cdef class EngineCore:
     cdef Ready ready
     cdef Peers peers
+    cdef SlotTable slots
     cdef AcceptorCore acceptor
     cdef ProposerCore proposer
     cdef LearnerCore learner
     cdef HeartbeatCore heartbeat
+    cdef Outbox outbox
+    cdef Counters count
     cdef uint64_t now_us
-    cdef int fault                  # 0, or a Fault: the driver must stop, nothing may be sent any more
+    cdef int fault                  # Fault
+    cdef uint64_t fault_slot
+    cdef uint64_t retained_bytes_max
+    cdef uint64_t progress_us       # the leader: when a slot was last chosen, or none was waiting
+    cdef uint64_t progress_upto
+    cdef uint64_t transfer_until_us # handing over until then: nothing new is proposed
+    cdef uint64_t lag_seen_upto     # chosen_upto at the last round, and rounds without advance
+    cdef int lag_rounds
+    cdef uint32_t told_flags        # of the last summary that went to the control thread
+    cdef uint64_t told_leader
+    cdef uint64_t hello_round       # round in which an unverified peer was last greeted out of turn
+    cdef bint is_recovering
+    cdef bint burst_ended           # the last of a burst of chosen values came: the control thread may ask on
 
     # `header` passed header_valid(); everything else is checked here. `payload` is borrowed (retained if kept).
     cdef void on_frame(self, const FrameHeader *header, Buffer *payload, uint64_t now_us) noexcept nogil
@@ -56,11 +73,40 @@ cdef class EngineCore:
     cdef bint has_room(self) noexcept nogil
     # True while this node leads and a slot is unchosen: the reactor may spin instead of sleeping.
     cdef bint may_spin(self) noexcept nogil
+    # Takes the intent over and frees it.
     cdef void on_intent(self, Intent *intent) noexcept nogil
-    # Call before the records are appended / when they are durable (see effects.pxd).
+    # The records of `ready` are durable (see effects.pxd); call it after every pass, also without records.
     cdef void advance(self, uint64_t now_us) noexcept nogil
     # The disk failed: never vote, answer or lead again.
     cdef void poison(self) noexcept nogil
     # Restart: every valid record in log order (value borrowed), then finish_recovery.
     cdef void recover(self, const Record *record) noexcept nogil
     cdef void finish_recovery(self) noexcept nogil
+
+    cdef bint _admit_frame(self, const FrameHeader *header, Buffer *payload) noexcept nogil
+    cdef void _dispatch(self, const FrameHeader *header, Buffer *payload) noexcept nogil
+    cdef void _on_hello(self, const FrameHeader *header, Buffer *payload) noexcept nogil
+    cdef void _on_ping(self, const FrameHeader *header, Buffer *payload) noexcept nogil
+    cdef void _on_pong(self, const FrameHeader *header, Buffer *payload) noexcept nogil
+    cdef void _on_prepare(self, const FrameHeader *header) noexcept nogil
+    cdef void _on_accept(self, const FrameHeader *header, Buffer *payload) noexcept nogil
+    cdef void _on_nack(self, const FrameHeader *header) noexcept nogil
+    cdef void _on_forward(self, const FrameHeader *header, Buffer *payload) noexcept nogil
+    cdef void _on_chosen(self, const FrameHeader *header, Buffer *payload) noexcept nogil
+    cdef void _to_control(self, const FrameHeader *header, Buffer *payload) noexcept nogil
+    cdef void _send(self, FrameHeader *header, const void *payload, size_t size) noexcept nogil
+    cdef void _send_hello(self, uint16_t receiver, uint32_t flags) noexcept nogil
+    cdef void _open_round(self) noexcept nogil
+    cdef void _close_round(self) noexcept nogil
+    cdef void _check_leadership(self) noexcept nogil
+    cdef void _tell_control(self, bint wanted) noexcept nogil
+    cdef void _pump(self) noexcept nogil
+    cdef void _propose_outbox(self) noexcept nogil
+    cdef void _forward_outbox(self, bint again) noexcept nogil
+    cdef void _learn(self) noexcept nogil
+    cdef void _stop_leading(self) noexcept nogil
+    cdef void _campaign(self, const Intent *intent) noexcept nogil
+    cdef void _lead(self, Intent *intent) noexcept nogil
+    cdef void _transfer(self, uint16_t heir) noexcept nogil
+    cdef void _let_go(self) noexcept nogil
+    cdef void _stop(self, int fault, uint64_t slot) noexcept nogil

@@ -1,0 +1,165 @@
+"""Heartbeat rounds and election by quorum-connectivity.
+
+A node asks everyone every ``period_us``; a round closes when all have answered, after one period when all
+who answered of late have, and after three in any case. At its close the node knows whom it *heard*, and from that alone:
+
+* connected: a quorum of those heard votes;
+* happy: it leads and is connected, or it heard the leader that it follows say that it is connected;
+* candidate: connected, not happy, and nobody whom it heard is happy.
+"""
+
+from libc.string cimport memset
+
+from paxos._core.ballot cimport BALLOT_NONE
+from paxos._core.codec cimport PONG_CONNECTED, PONG_HAPPY, PONG_LEADS, PONG_VOTES
+
+cdef enum:
+    ROUND_PERIODS_MAX = 3
+
+
+cdef class HeartbeatCore:
+    """Rounds, answers and conclusions of one node.
+
+    Args:
+        period_us: time between the openings of two rounds.
+        election_timeout_us: how long a leader may stay unconnected.
+        priority: told to the peers; the higher one waits less before it tries to lead.
+    """
+
+    def __init__(
+        self,
+        Peers peers not None,
+        Ready ready=None,
+        *,
+        period_us: int = 30_000,
+        election_timeout_us: int = 150_000,
+        priority: int = 0,
+    ) -> None:
+        self.peers = peers
+        self.ready = Ready() if ready is None else ready
+        self.period_us = period_us
+        self.election_timeout_us = election_timeout_us
+        self.priority = priority
+        self.own_votes = True
+
+    cdef bint is_due(self, uint64_t now_us) noexcept nogil:
+        return now_us >= self.next_due_us()
+
+    cdef uint64_t next_due_us(self) noexcept nogil:
+        if self.round_is_open and not self._expected_answered():
+            return self.opened_us + ROUND_PERIODS_MAX * self.period_us
+        return self.opened_us + self.period_us
+
+    cdef bint _expected_answered(self) noexcept nogil:
+        cdef int i
+        for i in range(self.peers.count):
+            if i != self.peers.own and self.expected[i] and not self.answers[i].counted:
+                return False
+        return True
+
+    cdef void open_round(self, uint64_t now_us) noexcept nogil:
+        self.round += 1
+        self.round_is_open = True
+        self.opened_us = now_us
+        memset(self.answers, 0, sizeof(self.answers))
+
+    cdef bint on_pong(self, const FrameHeader *header, const PongPayload *pong) noexcept nogil:
+        cdef int place = self.peers.place(header.sender)
+        cdef Answer *answer
+        cdef int i, counted = 0
+        # Only answers to this incarnation and this round count [h9].
+        if place < 0 or place == self.peers.own or pong.asker != self.peers.incarnation:
+            return False
+        self.expected[place] = True
+        if pong.round != self.round or not self.round_is_open:
+            return False
+        answer = &self.answers[place]
+        answer.counted = True
+        answer.flags = pong.flags
+        answer.promised = pong.promised
+        answer.leader = pong.leader
+        answer.chosen_upto = pong.chosen_upto
+        answer.priority = pong.priority
+        for i in range(self.peers.count):
+            counted += self.answers[i].counted
+        return counted >= self.peers.count - (1 if self.peers.own >= 0 else 0)
+
+    cdef void close_round(self, uint64_t now_us) noexcept nogil:
+        cdef int i, voters = 0, needed
+        cdef bint somebody_happy = False
+        cdef bint leader_connected = False
+        cdef int within_ballot = 0
+        cdef Answer *answer
+        self.round_is_open = False
+        self.votes = self.own_votes
+        self.heard = 0
+        self.best_chosen = 0
+        self.best_peer = 0
+        self.relay = 0
+        self.leader = self.own_ballot if self.own_ballot >= self.own_promised else BALLOT_NONE
+        for i in range(self.peers.count):
+            if i == self.peers.own:
+                self.heard += 1
+                voters += self.votes
+                within_ballot += self.own_promised <= self.own_ballot
+                continue
+            answer = &self.answers[i]
+            if not answer.counted:
+                self.expected[i] = self.expected[i] and now_us < self.opened_us + ROUND_PERIODS_MAX * self.period_us
+                continue
+            self.heard += 1
+            voters += (answer.flags & PONG_VOTES) != 0
+            within_ballot += answer.promised <= self.own_ballot
+            if answer.flags & PONG_HAPPY:
+                somebody_happy = True
+                self.relay = self.peers.items[i].node_id
+            if answer.chosen_upto > self.best_chosen:
+                self.best_chosen = answer.chosen_upto
+                self.best_peer = self.peers.items[i].node_id
+            if answer.flags & PONG_LEADS and answer.leader >= self.own_promised and answer.leader > self.leader:
+                self.leader = answer.leader
+                leader_connected = (answer.flags & PONG_CONNECTED) != 0
+        needed = self.peers.prepare_size
+        if self.peers.accept_size > needed:
+            needed = self.peers.accept_size
+        self.is_connected = voters >= needed
+        if self.own_ballot != BALLOT_NONE and within_ballot < self.peers.accept_size:
+            self.is_connected = False   # its values can no longer be accepted by a quorum [h22]
+        if self.is_connected:
+            self.last_connected_us = now_us
+        if self.leader != BALLOT_NONE and self.leader == self.own_ballot:
+            self.is_happy = self.is_connected
+        else:
+            self.is_happy = self.leader != BALLOT_NONE and leader_connected
+        self.is_candidate = (
+            self.peers.own >= 0 and self.votes and self.is_connected and not self.is_happy and not somebody_happy
+        )
+
+    cdef void follow(self, uint64_t ballot) noexcept nogil:
+        if ballot > self.leader:
+            self.leader = ballot
+
+    cdef uint32_t flags(self) noexcept nogil:
+        cdef uint32_t flags = 0
+        if self.own_ballot != BALLOT_NONE:
+            flags |= PONG_LEADS
+        if self.is_connected:
+            flags |= PONG_CONNECTED
+        if self.is_happy:
+            flags |= PONG_HAPPY
+        if self.own_votes:
+            flags |= PONG_VOTES
+        return flags
+
+    def answered(self) -> dict[int, dict[str, int]]:
+        """Return what was heard in the present round, by node id."""
+        return {
+            self.peers.items[i].node_id: {
+                "flags": self.answers[i].flags,
+                "promised": self.answers[i].promised,
+                "leader": self.answers[i].leader,
+                "chosen_upto": self.answers[i].chosen_upto,
+            }
+            for i in range(self.peers.count)
+            if self.answers[i].counted
+        }

@@ -1,0 +1,40 @@
+# Who takes part: the members of the newest configuration known here to be chosen, this node among them.
+# Every role looks members up here by their place (0 .. count - 1).
+
+from libc.stdint cimport uint8_t, uint16_t, uint64_t
+
+from paxos._core.buffer cimport Buffer
+from paxos._core.codec cimport FrameHeader
+from paxos._core.quorum cimport MEMBERS_MAX
+
+cdef enum:
+    INSTALLED_MEMBER_BYTES = 18
+
+cdef struct Peer:
+    uint16_t node_id
+    bint is_bound            # `storage` is fixed by a chosen configuration
+    bint is_verified         # a Hello of `incarnation` came from the right storage
+    uint64_t incarnation     # highest that is verified
+    uint8_t storage[16]
+
+cdef class Peers:
+    cdef Peer items[MEMBERS_MAX]
+    cdef readonly int count
+    cdef readonly int own            # own place; -1 when this node is no member
+    cdef readonly uint16_t node_id
+    cdef readonly uint64_t incarnation
+    cdef readonly uint64_t cluster
+    cdef readonly unsigned int group
+    cdef readonly uint64_t config_slot    # slot in which the configuration was chosen; 0: from the constructor
+    cdef readonly int prepare_size        # q1
+    cdef readonly int accept_size         # q2
+    cdef uint8_t storage[16]              # of this node
+
+    cdef int place(self, uint16_t node_id) noexcept nogil    # -1: no member
+    # Install the configuration chosen in `config_slot`: `count` times a node id (uint16) and a storage UUID.
+    # False if it is not newer than the present one or makes no sense.
+    cdef bint install(self, uint64_t config_slot, const uint8_t *data, size_t size) noexcept nogil
+    # A zeroed header from this node to `receiver` with everything set that all kinds share.
+    cdef FrameHeader header(self, uint8_t kind, uint16_t receiver) noexcept nogil
+
+    cdef void _set_count(self, int count) noexcept nogil

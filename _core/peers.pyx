@@ -1,0 +1,110 @@
+"""The members of the present configuration, and what is known of their identity."""
+
+cimport cython
+from libc.string cimport memcmp, memcpy, memset
+
+from paxos._core.quorum cimport majority
+
+
+@cython.final
+cdef class Peers:
+    """Members by place, quorum sizes, and the identity of this node.
+
+    Args:
+        node_id: this node, 1..65535.
+        members: node id to storage UUID (16 bytes), or None while no configuration has bound it.
+        cluster: cluster id; frames of another cluster are dropped.
+        incarnation: number of this start of the node.
+        storage: storage UUID of this node, 16 bytes.
+
+    Raises:
+        ValueError: no members, too many, an id out of range, a UUID of the wrong size.
+    """
+
+    def __init__(
+        self,
+        node_id: int,
+        members: dict[int, bytes | None],
+        *,
+        cluster: int = 0,
+        incarnation: int = 1,
+        storage: bytes = bytes(16),
+        group: int = 0,
+    ) -> None:
+        if not 1 <= node_id <= 0xFFFF:
+            raise ValueError(f"node id {node_id} is not in 1..65535")
+        if len(storage) != 16:
+            raise ValueError(f"a storage UUID has 16 bytes, not {len(storage)}")
+        self.node_id = node_id
+        self.cluster = cluster
+        self.incarnation = incarnation
+        self.group = group
+        memcpy(self.storage, <const uint8_t *>storage, 16)
+        if not 1 <= len(members) <= MEMBERS_MAX:
+            raise ValueError(f"{len(members)} members; there can be 1 to {MEMBERS_MAX}")
+        for i, (member, known) in enumerate(sorted(members.items())):
+            if not 1 <= member <= 0xFFFF:
+                raise ValueError(f"node id {member} is not in 1..65535")
+            if known is not None and len(known) != 16:
+                raise ValueError(f"a storage UUID has 16 bytes, not {len(known)}")
+            self.items[i].node_id = member
+            self.items[i].is_bound = known is not None
+            if known is not None:
+                memcpy(self.items[i].storage, <const uint8_t *>known, 16)
+        self._set_count(len(members))
+
+    cdef void _set_count(self, int count) noexcept nogil:
+        self.count = count
+        self.prepare_size = majority(count)
+        self.accept_size = majority(count)
+        self.own = self.place(self.node_id)
+
+    cdef bint install(self, uint64_t config_slot, const uint8_t *data, size_t size) noexcept nogil:
+        cdef Peer fresh[MEMBERS_MAX]
+        cdef Peer *peer
+        cdef size_t i
+        cdef int known
+        cdef size_t count = size // INSTALLED_MEMBER_BYTES
+        if config_slot <= self.config_slot or count == 0 or count > MEMBERS_MAX or size % INSTALLED_MEMBER_BYTES:
+            return False
+        memset(fresh, 0, sizeof(fresh))
+        for i in range(count):
+            peer = &fresh[i]
+            memcpy(&peer.node_id, data + i * INSTALLED_MEMBER_BYTES, 2)
+            known = self.place(peer.node_id)
+            if known >= 0:
+                peer[0] = self.items[known]
+                # A member that was verified from another storage is not the one that was bound.
+                if peer.is_verified and memcmp(peer.storage, data + i * INSTALLED_MEMBER_BYTES + 2, 16) != 0:
+                    peer.is_verified = False
+            peer.is_bound = True
+            memcpy(peer.storage, data + i * INSTALLED_MEMBER_BYTES + 2, 16)
+        memcpy(self.items, fresh, sizeof(fresh))
+        self.config_slot = config_slot
+        self._set_count(<int>count)
+        return True
+
+    cdef int place(self, uint16_t node_id) noexcept nogil:
+        cdef int i
+        for i in range(self.count):
+            if self.items[i].node_id == node_id:
+                return i
+        return -1
+
+    cdef FrameHeader header(self, uint8_t kind, uint16_t receiver) noexcept nogil:
+        cdef FrameHeader header
+        memset(&header, 0, sizeof(header))
+        header.kind = kind
+        header.group = self.group
+        header.sender = self.node_id
+        header.receiver = receiver
+        header.incarnation = self.incarnation
+        header.cluster = self.cluster
+        return header
+
+    def members(self) -> dict[int, bytes | None]:
+        """Return node id to bound storage UUID (None while unbound)."""
+        return {
+            self.items[i].node_id: (self.items[i].storage[:16] if self.items[i].is_bound else None)
+            for i in range(self.count)
+        }

@@ -1,0 +1,59 @@
+"""The learner: compiled marks below, catch-up in Python above.
+
+A follower that missed values asks a peer for chosen ones (``FETCH_CHOSEN``), one burst at a time, and asks on
+until it has reached what it heard of. The values come back to the reactor, which records them as chosen; they
+do not pass through here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from paxos._core.learner import LearnerCore
+
+BURST_SLOTS = 512
+BURST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Slots to ask ``node_id`` for, both ends included."""
+
+    node_id: int
+    first: int
+    last: int
+
+
+class Learner(LearnerCore):
+    """The learner of one node, with the catch-up of a follower that lags."""
+
+    _target: int = 0
+    _asked: Range | None = None
+    _asked_us: int = 0
+
+    def aim(self, upto: int) -> None:
+        """Remember that the log is chosen up to ``upto`` somewhere."""
+        self._target = max(self._target, upto)
+
+    def next_range(self, chosen_upto: int, peer: int, is_lagging: bool, retry_us: int, now_us: int) -> Range | None:
+        """Return what to ask for now, or ``None`` while nothing is missing or an answer is still expected.
+
+        Args:
+            chosen_upto: known here.
+            peer: whom to ask.
+            is_lagging: this node does not advance by itself; otherwise only a running catch-up goes on.
+            retry_us: how long an answer is waited for.
+            now_us: the time.
+        """
+        asked = self._asked
+        if asked is not None:
+            if chosen_upto < asked.last and now_us < self._asked_us + retry_us:
+                return None
+            if chosen_upto >= asked.last:
+                is_lagging = is_lagging or chosen_upto < self._target
+            self._asked = None
+        if not peer or not is_lagging or chosen_upto >= self._target:
+            return None
+        self._asked = Range(peer, chosen_upto + 1, min(self._target, chosen_upto + BURST_SLOTS))
+        self._asked_us = now_us
+        return self._asked

@@ -36,7 +36,7 @@ REASONS = {
 }
 
 
-def segment_numbers(directory: str) -> list[int]:
+def segment_numbers(directory) -> list[int]:
     """Return the numbers of the segments in ``directory``, ascending."""
     found = (SEGMENT_NAME.fullmatch(name) for name in os.listdir(directory))
     return sorted(int(match[1], 16) for match in found if match)

@@ -1,0 +1,105 @@
+"""What a run of many seeds must have seen at least once; a run that missed something proves nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from paxos.sim.run import Result
+
+FRAMES = (
+    "HELLO",
+    "PING",
+    "PONG",
+    "PREPARE",
+    "PROMISE",
+    "OPEN",
+    "ACCEPT",
+    "ACCEPTED",
+    "DECIDE",
+    "NACK",
+    "FORWARD",
+    "FETCH",
+    "FETCHED",
+    "FETCH_CHOSEN",
+    "CHOSEN",
+)
+"""Frame kinds that some node must have received."""
+
+EVENTS = (
+    "leader_change",
+    "gap_filled_by_noop",
+    "chosen_value_served",
+    "promise_in_pages",
+    "batch_not_applied_again",
+    "crash",
+    "crash_lost_records",
+    "crash_torn_group",
+    "crash_after_append",
+    "crash_after_sync",
+    "restart",
+    "power_loss",
+    "pause",
+    "clog",
+    "disk_hang",
+    "control_stall",
+    "transfer",
+    "partition_halves",
+    "partition_isolate_one",
+    "partition_bridge",
+    "partition_majorities_ring",
+    "partition_one_way",
+    "partition_random_links",
+    "intent_campaign",
+    "intent_lead",
+    "intent_dropped",
+    "intent_duplicated",
+    "core_is_majority",
+    "core_is_all",
+)
+"""Things that must have happened."""
+
+
+class Coverage:
+    """Adds up the results of many seeds."""
+
+    def __init__(self) -> None:
+        self.seeds = 0
+        self.steps = 0
+        self.commands = 0
+        self.core_us_max = 0
+        self.sent: Counter[str] = Counter()
+        self.delivered: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
+        self.duplicated: Counter[str] = Counter()
+        self.events: Counter[str] = Counter()
+
+    def add(self, results: Iterable[Result]) -> None:
+        """Count some seeds."""
+        for result in results:
+            self.seeds += 1
+            self.steps += result.steps
+            self.commands += result.commands
+            self.core_us_max = max(self.core_us_max, result.core_us)
+            self.sent += result.sent
+            self.delivered += result.delivered
+            self.dropped += result.dropped
+            self.duplicated += result.duplicated
+            self.events += result.events
+
+    def missing(self) -> list[str]:
+        """Return what was never seen; not empty means that the run is void."""
+        frames = [f"frame {name}" for name in FRAMES if not self.delivered[name]]
+        return frames + [f"event {name}" for name in EVENTS if not self.events[name]]
+
+    def table(self) -> list[str]:
+        """Return the summary as lines of text."""
+        lines = [f"{'frame':<14}{'sent':>10}{'delivered':>11}{'dropped':>10}{'duplicated':>12}"]
+        for name in sorted(self.sent):
+            lines.append(
+                f"{name:<14}{self.sent[name]:>10}{self.delivered[name]:>11}{self.dropped[name]:>10}"
+                f"{self.duplicated[name]:>12}"
+            )
+        lines.append("")
+        lines.extend(f"{name:<32}{count:>10}" for name, count in sorted(self.events.items()))
+        return lines

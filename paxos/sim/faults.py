@@ -1,0 +1,130 @@
+"""Bad luck on a schedule: crashes, power loss, pauses, partitions, slow links, slow disks, a slow control thread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from paxos import messages
+from paxos.sim.network import SHAPES
+from paxos.sim.node import CrashPoint, Node
+
+if TYPE_CHECKING:
+    from paxos.sim.world import World
+
+
+class Faults:
+    """Draws the next fault and its time from the world's one source of randomness."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.running = False
+        self._cut_version = 0
+        self._rates = {name: rate for name, rate in world.parameters.fault_rates().items() if rate > 0}
+        self._total = sum(self._rates.values())
+
+    def start(self) -> None:
+        """Begin to inject faults."""
+        if self._rates:
+            self.running = True
+            self._next()
+
+    def stop(self) -> None:
+        """Inject nothing more."""
+        self.running = False
+
+    def _next(self) -> None:
+        gap = int(self.world.rng.expovariate(self._total) * 1_000_000)
+        self.world.schedule(self.world.now_us + gap, self._strike)
+
+    def _strike(self) -> None:
+        if not self.running:
+            return
+        point = self.world.rng.uniform(0.0, self._total)
+        for name, rate in self._rates.items():
+            point -= rate
+            if point <= 0:
+                break
+        getattr(self, "_" + name)()
+        self._next()
+
+    def _victim(self) -> Node | None:
+        """Choose a running node, the leader more often than others."""
+        world = self.world
+        up = [node for node in world.nodes.values() if node.up]
+        if not up:
+            return None
+        leader = world.leader()
+        if leader is not None and world.chance(world.parameters.leader_bias):
+            return leader
+        return world.rng.choice(up)
+
+    def _crash(self) -> None:
+        node = self._victim()
+        if node is None:
+            return
+        point = self.world.rng.choice(list(CrashPoint))
+        if point is CrashPoint.NOW:
+            self.world.crash(node)
+        else:
+            node.crash_point = point
+
+    def _power_loss(self) -> None:
+        self.world.count("power_loss")
+        for node in self.world.nodes.values():
+            if node.up:
+                self.world.crash(node)
+
+    def _pause(self) -> None:
+        node = self._victim()
+        if node is not None:
+            length = int(self.world.rng.choice([20_000, 100_000, 400_000]) * self.world.rng.uniform(0.2, 2.0))
+            self.world.count("pause")
+            self.world.pause(node, length)
+
+    def _partition(self) -> None:
+        world = self.world
+        members = list(world.nodes)
+        if len(members) < 2:
+            return
+        name = world.rng.choice(list(SHAPES))
+        world.count(f"partition_{name}")
+        world.network.cut = SHAPES[name](members, world.rng)
+        world.trace_event("cut", 0, shape=name, links=sorted(world.network.cut))
+        self._cut_version += 1
+        length = int(world.rng.expovariate(1.0) * 400_000)
+        world.schedule(world.now_us + length, self._heal, self._cut_version)
+
+    def _heal(self, version: int) -> None:
+        if version == self._cut_version and self.running:
+            self.world.network.heal()
+            self.world.trace_event("heal", 0)
+
+    def _clog(self) -> None:
+        world = self.world
+        members = list(world.nodes)
+        if len(members) < 2:
+            return
+        world.count("clog")
+        link = tuple(world.rng.sample(members, 2))
+        world.network.clogged[link[0], link[1]] = int(world.rng.uniform(10_000, 400_000))
+
+    def _disk_hang(self) -> None:
+        node = self._victim()
+        if node is not None:
+            self.world.count("disk_hang")
+            node.disk_hangs_until = self.world.now_us + int(self.world.rng.uniform(20_000, 800_000))
+
+    def _control_stall(self) -> None:
+        node = self._victim()
+        if node is not None:
+            self.world.count("control_stall")
+            node.control_stalled_until = self.world.now_us + int(self.world.rng.uniform(20_000, 600_000))
+
+    def _transfer(self) -> None:
+        world = self.world
+        leader = world.leader()
+        others = [node for node in world.nodes.values() if node is not leader and node.up]
+        if leader is None or not others:
+            return
+        world.count("transfer")
+        leader.post(messages.Transfer(heir=world.rng.choice(others).id))

@@ -1,0 +1,350 @@
+"""One simulated node: the production engine and control plane, driven in the order of ``_core/effects.pxd``.
+
+A node is two actors, as in production. The *reactor* drains its inbox, steps the engine, sends what may
+leave at once, appends and syncs, and only then lets acknowledgements out; while its disk syncs it does
+nothing else. The *control thread* gets cold frames later, and its intents reach the reactor later still.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from paxos import messages
+from paxos._core import codec
+from paxos._core.effects import ChosenView, RecordView
+from paxos._core.engine import EngineCore
+from paxos.control import Control
+from paxos.sim import wire
+from paxos.sim.disk import MemoryDisk
+from paxos.sim.history import BATCH, RECORD_INCARNATION
+
+if TYPE_CHECKING:
+    from paxos.sim.world import World
+
+FAR_FUTURE_US = 1 << 62
+TICK_US_MIN = 100
+
+
+class CrashPoint(enum.Enum):
+    """Where in its next round of effects a node loses power."""
+
+    NOW = "now"
+    AFTER_APPEND = "after_append"
+    AFTER_SYNC = "after_sync"
+
+
+class MemoryLog:
+    """The control plane's view of what this node has applied: serves FETCH_CHOSEN."""
+
+    first_slot = 1
+
+    def __init__(self) -> None:
+        self.values: list[tuple[int, bytes]] = []
+
+    def read_slots(self, first_slot: int, last_slot: int, limit_bytes: int) -> list[tuple[int, int, bytes]]:
+        """Return ``(slot, kind, value)`` from ``first_slot`` on, at least one if there is one."""
+        out: list[tuple[int, int, bytes]] = []
+        size = 0
+        for slot in range(max(first_slot, 1), min(last_slot, len(self.values)) + 1):
+            kind, value = self.values[slot - 1]
+            size += len(value)
+            if out and size > limit_bytes:
+                break
+            out.append((slot, kind, value))
+        return out
+
+
+class Node:
+    """A replica in the simulated world.
+
+    Attributes:
+        up: it runs (perhaps paused or waiting for its disk).
+        incarnation: grows with every start, durable before the first frame.
+        disk: survives crashes; everything else does not.
+    """
+
+    def __init__(self, world: World, node_id: int) -> None:
+        self.world = world
+        self.id = node_id
+        self.storage = node_id.to_bytes(2, "big") * 8
+        self.disk: MemoryDisk = world.disk_class()
+        self.up = False
+        self.life = 0
+        self.incarnation = 0
+        self.paused_until = 0
+        self.control_stalled_until = 0
+        self.disk_hangs_until = 0
+        self.crash_point: CrashPoint | None = None
+        self.engine: Any = None
+        self.control: Any = None
+        self.log = MemoryLog()
+        self._reset()
+
+    def _reset(self) -> None:
+        self.inbox: deque[bytes] = deque()
+        self.mailbox: deque[Any] = deque()
+        self.control_inbox: deque[bytes] = deque()
+        self.waiting: deque[bytes] = deque()
+        self.next_ticket = 1
+        self.syncing = False
+        self._run_at = FAR_FUTURE_US
+        self._control_at = FAR_FUTURE_US
+        self._cold_last = 0
+        self._intent_last = 0
+
+    # --- life ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Recover from the disk under a new incarnation and begin to run."""
+        world = self.world
+        self._reset()
+        self.life += 1
+        self.up = True
+        self.crash_point = None
+        self.paused_until = self.control_stalled_until = self.disk_hangs_until = 0
+        world.observer.on_restart(self.id, self.disk.durable)
+        self.incarnation = self._next_incarnation()
+        self.engine = world.build_engine(self)
+        for record in self.disk.durable:
+            self.engine.recover(record)
+        self.engine.finish_recovery()
+        self._write_incarnation()
+        self.log = MemoryLog()
+        self.control = self.build_control()
+        world.trace_event("start", self.id, incarnation=self.incarnation, records=len(self.disk.durable))
+        self.wake(world.now_us)
+        self._wake_control(world.now_us)
+
+    def _next_incarnation(self) -> int:
+        """Return a number above every incarnation that the disk knows."""
+        return 1 + max((r.slot for r in self.disk.durable if r.kind == RECORD_INCARNATION), default=0)
+
+    def _write_incarnation(self) -> None:
+        (position,) = self.disk.reserve(1)
+        record = RecordView(RECORD_INCARNATION, 0, 0, self.incarnation, 0, 0, 0, position, None)
+        self.disk.append([record])
+        self.world.observer.on_durable(self.id, self.disk.sync())
+
+    def build_control(self) -> Any:
+        """Return the control plane of this life, with randomness of its own."""
+        rng = random.Random(self.world.rng.getrandbits(64))
+        return Control(self.id, self.world.parameters.config, rng, self.log)
+
+    def crash(self, keep: int | None = None) -> None:
+        """Lose power now; of what was appended since the last sync, a prefix may survive."""
+        world = self.world
+        before = self.disk.lost
+        kept = self.disk.crash(world.rng, keep)
+        world.observer.on_durable(self.id, kept)
+        lost = self.disk.lost - before
+        world.count("crash")
+        if lost:
+            world.count("crash_lost_records")
+        if lost and kept:
+            world.count("crash_torn_group")
+        world.trace_event("crash", self.id, kept=len(kept), lost=lost)
+        self.up = False
+        self.life += 1
+        self.engine = self.control = None
+        self._reset()
+
+    # --- the reactor -----------------------------------------------------------------------------------------
+
+    def deliver(self, frame: bytes) -> None:
+        """Take a frame from the network."""
+        if self.up:
+            self.inbox.append(frame)
+            self.wake(self.world.now_us)
+
+    def submit(self, command: bytes) -> None:
+        """Take a client's command; its ticket is its place in this incarnation's sequence."""
+        self.world.observer.on_submitted(self.id, self.incarnation, command)
+        self.waiting.append(command)
+        self.wake(self.world.now_us)
+
+    def wake(self, at_us: int) -> None:
+        """See to it that the reactor runs at ``at_us`` or before."""
+        at_us = max(at_us, self.world.now_us, self.paused_until)
+        if at_us < self._run_at and not self.syncing:
+            self._run_at = at_us
+            self.world.schedule(at_us, self._run, self.life, at_us)
+
+    def _run(self, life: int, at_us: int) -> None:
+        """One round of the reactor, up to the sync (steps 1 and 2 of effects.pxd)."""
+        if life != self.life or at_us != self._run_at or self.syncing:
+            return
+        world = self.world
+        now = world.now_us
+        self._run_at = FAR_FUTURE_US
+        if now < self.paused_until:
+            self.wake(self.paused_until)
+            return
+        engine = self.engine
+        while self.inbox:
+            engine.step(self.inbox.popleft(), now)
+        while self.mailbox:
+            engine.act(self.mailbox.popleft())
+        engine.tick(now)
+        self._offer()
+        self._check_fault()
+        self.carry_out()
+
+    def carry_out(self) -> None:
+        """Send what may leave at once, append, and start the sync."""
+        world = self.world
+        ready = self.engine.ready
+        self.send(ready.take_send_now())
+        records = ready.records
+        if not records:
+            self.finish()
+            return
+        positions = self.disk.reserve(len(records))
+        placed = []
+        for index, record in enumerate(records):
+            ready.set_position(index, positions[index])
+            placed.append(record._replace(position=positions[index]))
+        self.disk.append(placed)
+        world.trace_records(self.id, placed)
+        if self.crash_point is CrashPoint.AFTER_APPEND:
+            world.count("crash_after_append")
+            world.crash(self)
+            return
+        delay = world.sync_delay_us(self)
+        if delay == 0:
+            self.synced()
+        else:
+            self.syncing = True
+            world.schedule(world.now_us + delay, self._sync_done, self.life)
+
+    def _sync_done(self, life: int) -> None:
+        if life != self.life:
+            return
+        if self.world.now_us < self.paused_until:
+            self.world.schedule(self.paused_until, self._sync_done, life)
+            return
+        self.syncing = False
+        self.synced()
+
+    def synced(self) -> None:
+        """The records are durable: check them, then let go what waited for that."""
+        self.world.observer.on_durable(self.id, self.disk.sync())
+        if self.crash_point is CrashPoint.AFTER_SYNC:
+            self.world.count("crash_after_sync")
+            self.world.crash(self)
+            return
+        self.finish()
+
+    def finish(self) -> None:
+        """Steps 3 to 6 of effects.pxd."""
+        world = self.world
+        engine = self.engine
+        engine.advance(world.now_us)
+        self._check_fault()
+        ready = engine.ready
+        self.send(ready.take_send_after_sync())
+        self.send(ready.take_send_now())
+        for chosen in ready.take_chosen():
+            self.apply(chosen)
+        for frame in ready.take_cold():
+            self._to_control(frame)
+        if self.inbox or self.mailbox or ready.records or (self.waiting and engine.has_room):
+            self.wake(world.now_us + 1)
+        else:
+            deadline = engine.next_deadline_us
+            if deadline < FAR_FUTURE_US:
+                self.wake(max(deadline, world.now_us + TICK_US_MIN))
+        world.after_step(self)
+
+    def _offer(self) -> None:
+        """Seal what has gathered, as the batcher does, while the engine has room."""
+        limit = self.world.parameters.config.batch_bytes_max
+        while self.waiting and self.engine.has_room:
+            commands = [self.waiting.popleft()]
+            size = len(commands[0]) + 4
+            while self.waiting and size + len(self.waiting[0]) + 4 <= limit:
+                size += len(self.waiting[0]) + 4
+                commands.append(self.waiting.popleft())
+            value = codec.encode_batch(
+                commands, origin=self.id, incarnation=self.incarnation, first_ticket=self.next_ticket
+            )
+            self.next_ticket += len(commands)
+            self.engine.offer(value)
+
+    def send(self, frames: list[tuple[int, bytes]]) -> None:
+        """Hand frames to the network, past the observer."""
+        for _, data in frames:
+            self.world.on_send(self, wire.view(data))
+
+    def apply(self, chosen: ChosenView) -> None:
+        """Feed one chosen slot to the state machine (the observer keeps the hash chain)."""
+        value = chosen.value
+        if value is None:
+            value = self.disk.value_at(chosen.position) if chosen.length or chosen.kind == BATCH else b""
+        self.world.observer.on_applied(self.id, self.incarnation, chosen, value)
+        self.log.values.append((chosen.kind, value))
+        self.world.trace_event("apply", self.id, slot=chosen.slot, index=chosen.index, count=chosen.count)
+
+    def _check_fault(self) -> None:
+        if self.engine.fault:
+            self.world.on_engine_fault(self, self.engine.fault, self.engine.fault_text)
+
+    # --- the control thread ----------------------------------------------------------------------------------
+
+    def _to_control(self, frame: bytes) -> None:
+        """Queue a cold frame for the control thread, which looks at it a little later, in order."""
+        world = self.world
+        arrival = max(self._cold_last, world.now_us + world.control_delay_us(), self.control_stalled_until)
+        self._cold_last = arrival
+        self.control_inbox.append(frame)
+        self._wake_control(arrival)
+
+    def _wake_control(self, at_us: int) -> None:
+        at_us = max(at_us, self.world.now_us, self.paused_until, self.control_stalled_until)
+        if at_us < self._control_at:
+            self._control_at = at_us
+            self.world.schedule(at_us, self._run_control, self.life, at_us)
+
+    def _run_control(self, life: int, at_us: int) -> None:
+        if life != self.life or at_us != self._control_at:
+            return
+        world = self.world
+        now = world.now_us
+        self._control_at = FAR_FUTURE_US
+        blocked = max(self.paused_until, self.control_stalled_until)
+        if now < blocked:
+            self._wake_control(blocked)
+            return
+        intents: list[Any] = []
+        while self.control_inbox:
+            intents.extend(self.control.on_frame(self.control_inbox.popleft(), now))
+        intents.extend(self.control.tick(now))
+        for intent in intents:
+            self.post(intent)
+        deadline = self.control.next_deadline_us
+        if deadline < FAR_FUTURE_US:
+            self._wake_control(max(deadline, now + TICK_US_MIN))
+
+    def post(self, intent: Any) -> None:
+        """Put an intent into the reactor's mailbox: late, and now and then twice or not at all."""
+        world = self.world
+        name = type(intent).__name__
+        world.count(f"intent_{name.lower()}")
+        unreliable = isinstance(intent, (messages.Campaign, messages.Lead, messages.Send))
+        if unreliable and world.chance(world.parameters.intent_drop):
+            world.count("intent_dropped")
+            return
+        arrival = max(self._intent_last, world.now_us + world.control_delay_us())
+        self._intent_last = arrival
+        world.schedule(arrival, self._intent_arrives, self.life, intent)
+        if unreliable and world.chance(world.parameters.intent_duplicate):
+            world.count("intent_duplicated")
+            later = arrival + int(world.rng.expovariate(1.0) * 50_000)
+            world.schedule(later, self._intent_arrives, self.life, intent)
+
+    def _intent_arrives(self, life: int, intent: Any) -> None:
+        if life == self.life:
+            self.mailbox.append(intent)
+            self.wake(self.world.now_us)

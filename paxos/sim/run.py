@@ -1,0 +1,207 @@
+"""One seed from beginning to end: a safety phase full of faults, then a liveness phase without new ones.
+
+In the liveness phase a random majority is connected by prompt, reliable links, and everything outside it
+stays as the faults left it. The core must get a leader and commit fresh commands; then the rest is healed
+and every node must end with the same log, and every command that was proposed at a node that is still in the
+same incarnation must have been acknowledged.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+
+from paxos.sim import parameters as swarm
+from paxos.sim import wire
+from paxos.sim.invariants import Violation
+from paxos.sim.node import Node
+from paxos.sim.parameters import Parameters
+from paxos.sim.trace import Trace
+from paxos.sim.world import World
+
+CORE_BUDGET_TIMEOUTS = 60
+CONVERGE_BUDGET_TIMEOUTS = 60
+FRESH_COMMANDS = 3
+
+
+@dataclass(slots=True)
+class Result:
+    """What became of one seed.
+
+    Attributes:
+        violation: ``None``, or what was broken.
+        core_us: virtual time from the heal until fresh commands were committed in the core.
+        sent, delivered, dropped, duplicated: frames by kind name.
+        events: faults and other happenings by name.
+    """
+
+    seed: int
+    violation: str | None = None
+    steps: int = 0
+    slots: int = 0
+    commands: int = 0
+    core_us: int = 0
+    virtual_us: int = 0
+    digest: str = ""
+    sent: Counter[str] = field(default_factory=Counter)
+    delivered: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    duplicated: Counter[str] = field(default_factory=Counter)
+    events: Counter[str] = field(default_factory=Counter)
+
+
+def by_name(counter: Counter[int]) -> Counter[str]:
+    """Return a counter of frame kinds under their names."""
+    return Counter({wire.KIND_NAMES[kind]: count for kind, count in counter.items()})
+
+
+def election_timeout_us(world: World) -> int:
+    """Return the election timeout that the cluster was given, plus what its disks and threads may add."""
+    parameters = world.parameters
+    slack = 20 * (parameters.sync_us + parameters.control_us)
+    return parameters.config.election_timeout_ms * 1000 + slack
+
+
+def choose_core(world: World) -> list[Node]:
+    """Return the nodes of a random majority; all of them while slot 1 is not chosen [h13]."""
+    nodes = list(world.nodes.values())
+    if 1 not in world.history.chosen:
+        return nodes
+    majority = len(nodes) // 2 + 1
+    return world.rng.sample(nodes, world.rng.randint(majority, len(nodes)))
+
+
+def all_applied(world: World, nodes: list[Node], commands: list[bytes]) -> bool:
+    """Return True when every node runs, has applied the same log, and that log holds the commands."""
+    if not all(command in world.history.acknowledged for command in commands):
+        return False
+    end = len(world.history.log)
+    return all(node.up and world.history.applied_upto[node.id] == end for node in nodes)
+
+
+def freeze_outside(world: World, core: list[Node]) -> None:
+    """Stop all faults; make the core perfect; leave the rest in the state in which it is."""
+    world.faults.stop()
+    world.clients.stop()
+    world.restart_crashed = True
+    for node in core:
+        node.paused_until = min(node.paused_until, world.now_us)
+        node.control_stalled_until = min(node.control_stalled_until, world.now_us)
+        node.disk_hangs_until = min(node.disk_hangs_until, world.now_us)
+        node.crash_point = None
+        if not node.up:
+            node.start()
+        node.wake(world.now_us)
+    for node in world.nodes.values():
+        if node not in core:
+            node.crash_point = None
+            if not node.up:
+                node.life += 1  # its restart is off: it stays down
+    world.network.connect(node.id for node in core)
+
+
+def demand_liveness(world: World) -> int:
+    """Run the liveness phase; return how long the core took.
+
+    Raises:
+        Violation: I17, the core or the whole did not get there in time.
+    """
+    core = choose_core(world)
+    world.trace_event("core", 0, members=[node.id for node in core])
+    freeze_outside(world, core)
+    world.count("core_is_all" if len(core) == len(world.nodes) else "core_is_majority")
+    began = world.now_us
+    timeout = election_timeout_us(world)
+    fresh = [world.clients.propose(world.rng.choice(core)) for _ in range(FRESH_COMMANDS)]
+    if not world.run(CORE_BUDGET_TIMEOUTS * timeout, lambda: all_applied(world, core, fresh)):
+        raise Violation("I17", stuck(world, core, fresh, "a connected majority"))
+    took = world.now_us - began
+    heal_all(world)
+    everyone = list(world.nodes.values())
+    pending = [command for node in everyone for command in own_commands(world, node)]
+    if not world.run(CONVERGE_BUDGET_TIMEOUTS * timeout, lambda: all_applied(world, everyone, pending)):
+        raise Violation("I17", stuck(world, everyone, pending, "the healed cluster"))
+    return took
+
+
+def heal_all(world: World) -> None:
+    """Start and connect every node."""
+    world.network.heal()
+    world.network.connect(list(world.nodes))
+    for node in world.nodes.values():
+        node.paused_until = node.control_stalled_until = node.disk_hangs_until = 0
+        if not node.up:
+            node.start()
+        node.wake(world.now_us)
+
+
+def own_commands(world: World, node: Node) -> list[bytes]:
+    """Return the commands proposed at the present incarnation of ``node``: these must all be committed."""
+    return world.history.submitted.get((node.id, node.incarnation), [])
+
+
+def stuck(world: World, nodes: list[Node], commands: list[bytes], who: str) -> str:
+    """Say what a cluster that should have made progress looks like."""
+    history = world.history
+    missing = [command for command in commands if command not in history.acknowledged]
+    states = {node.id: (node.up and history.applied_upto[node.id]) for node in nodes}
+    return (
+        f"{who} {[node.id for node in nodes]} did not converge in time: {len(missing)} of {len(commands)} "
+        f"commands unacknowledged (first {missing[:2]}), log ends at {len(history.log)}, applied {states}, "
+        f"chosen {history.chosen_prefix}"
+    )
+
+
+def run_seed(
+    seed: int,
+    *,
+    nodes: int | None = None,
+    steps_max: int = 400_000,
+    trace: Trace | None = None,
+    parameters: Parameters | None = None,
+    world_class: type[World] = World,
+) -> Result:
+    """Run one seed and report; a broken invariant is reported, everything else is raised.
+
+    Args:
+        seed: decides everything, the parameters included.
+        nodes: size of the cluster instead of a drawn one.
+        steps_max: end of the safety phase in events, if its virtual time does not end it before.
+        trace: receives every event.
+        parameters: used instead of drawn ones.
+        world_class: a world that breaks a rule, for tests of the simulator itself.
+    """
+    rng = random.Random(seed)
+    drawn = swarm.draw(rng, nodes)
+    world = world_class(parameters or drawn, rng, trace=trace)
+    result = Result(seed)
+    try:
+        world.start()
+        world.clients.start()
+        world.faults.start()
+        world.run(world.parameters.safety_us, steps_max=steps_max)
+        result.core_us = demand_liveness(world)
+    except Violation as violation:
+        result.violation = str(violation)
+        world.trace_event("violation", 0, text=str(violation))
+    summarise(world, result)
+    return result
+
+
+def summarise(world: World, result: Result) -> None:
+    """Fill in what a run has seen."""
+    history = world.history
+    result.steps = world.steps
+    result.slots = len(history.log)
+    result.commands = len(history.commands_applied)
+    result.virtual_us = world.now_us
+    result.digest = world.trace.digest() if world.trace is not None else ""
+    result.sent = by_name(world.network.sent)
+    result.delivered = by_name(world.network.delivered)
+    result.dropped = by_name(world.network.dropped)
+    result.duplicated = by_name(world.network.duplicated)
+    result.events = world.counts + history.events
+    leaders = {ballot for _, ballot in history.proposals}
+    result.events["leader_change"] += max(0, len(leaders) - 1)
+    result.events["acknowledged"] += len(history.acknowledged)

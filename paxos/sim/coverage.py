@@ -28,7 +28,7 @@ FRAMES = (
 
 EVENTS = (
     "leader_change",
-    "gap_filled_by_noop",
+    "noop_below_older_votes",
     "chosen_value_served",
     "promise_in_pages",
     "batch_not_applied_again",

@@ -83,6 +83,24 @@ class Durable:
             self.incarnation = max(self.incarnation, record.slot)
         self.mark = max(self.mark, record.mark)
 
+    def covered_from(self, ballot: int, upto: int) -> int:
+        """Return the first slot from which everything up to ``upto`` is durable at ``ballot`` or as chosen.
+
+        A slot whose chosen value is durable needs no second record; ``upto + 1`` means that not even
+        ``upto`` is covered.
+        """
+        run = self.runs.get(ballot, {})
+        slot = upto
+        while slot > self.prefix:
+            best = self.best.get(slot)
+            if slot in run:
+                slot = run[slot] - 1
+            elif best is not None and best.rank == BALLOT_CHOSEN:
+                slot -= 1
+            else:
+                break
+        return 1 if slot <= self.prefix else slot + 1
+
 
 class History:
     """All that was ever durable, proposed, chosen, submitted and applied in one run.

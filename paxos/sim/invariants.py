@@ -18,6 +18,7 @@ from paxos.errors import InvariantViolation
 from paxos.sim import wire
 from paxos.sim.history import (
     BATCH,
+    NOOP,
     RECORD_ACCEPT,
     RECORD_CHOSEN,
     RECORD_MARK,
@@ -142,8 +143,8 @@ def check_proposal(history: History, slot: int, ballot: int, held: Held, where: 
     i9_no_slot_skipped(history, slot, ballot)
     i2_shows_safe(history, slot, ballot, held)
     history.proposals[slot, ballot] = held
-    if held[0] == 1 and slot < history.slot_max:
-        history.events["gap_filled_by_noop"] += 1
+    if held[0] == NOOP and slot < history.slot_max:
+        history.events["noop_below_older_votes"] += 1
 
 
 # --- durable records -----------------------------------------------------------------------------------------
@@ -241,8 +242,9 @@ def i6_accepted_is_durable(history: History, frame: wire.Frame) -> None:
     starts = history.opens.get((node, ballot), [])
     if upto + 1 in starts:
         return
-    low = history.durable[node].runs.get(ballot, {}).get(upto)
-    if low is None or not any(low <= start <= upto for start in starts):
+    history.durable_prefix(node, upto)
+    low = history.durable[node].covered_from(ballot, upto)
+    if not any(low <= start <= upto for start in starts):
         raise Violation(
             "I6",
             f"node {node} acknowledged up to {upto} at {text(ballot)}; durable from {low}, opened at {starts}",
@@ -270,8 +272,9 @@ def i6_pong_is_durable(history: History, frame: wire.Frame) -> None:
         )
     i6_prefix_is_durable(history, node, pong.chosen_upto, "a Pong")
     if pong.stream_ballot and pong.stream_upto >= pong.stream_start:
-        low = state.runs.get(pong.stream_ballot, {}).get(pong.stream_upto)
-        if low is None or low > pong.stream_start:
+        history.durable_prefix(node, pong.stream_upto)
+        low = state.covered_from(pong.stream_ballot, pong.stream_upto)
+        if low > pong.stream_start:
             raise Violation(
                 "I6",
                 f"a Pong of node {node} reports slots {pong.stream_start}..{pong.stream_upto} at "

@@ -108,15 +108,19 @@ class Node:
         world.observer.on_restart(self.id, self.disk.durable)
         self.incarnation = self._next_incarnation()
         self.engine = world.build_engine(self)
-        for record in self.disk.durable:
-            self.engine.recover(record)
-        self.engine.finish_recovery()
+        self.recover()
         self._write_incarnation()
         self.log = MemoryLog()
         self.control = self.build_control()
         world.trace_event("start", self.id, incarnation=self.incarnation, records=len(self.disk.durable))
         self.wake(world.now_us)
         self._wake_control(world.now_us)
+
+    def recover(self) -> None:
+        """Replay the disk into the new engine."""
+        for record in self.disk.durable:
+            self.engine.recover(record)
+        self.engine.finish_recovery()
 
     def _next_incarnation(self) -> int:
         """Return a number above every incarnation that the disk knows."""
@@ -290,6 +294,19 @@ class Node:
     def _check_fault(self) -> None:
         if self.engine.fault:
             self.world.on_engine_fault(self, self.engine.fault, self.engine.fault_text)
+
+    @property
+    def leads(self) -> bool:
+        """True if this node leads, in its own opinion."""
+        return self.up and bool(self.engine.inspect()["leading"])
+
+    @property
+    def leads_firmly(self) -> bool:
+        """True if this node leads and something was chosen at its ballot."""
+        if not self.leads:
+            return False
+        ballot = self.engine.inspect()["ballot"]
+        return ballot in self.world.history.chosen_ballot.values()
 
     # --- the control thread ----------------------------------------------------------------------------------
 

@@ -29,29 +29,24 @@ class World:
 
     Args:
         parameters: sizes, limits and rates.
-        seed: starts the one ``random.Random`` that decides everything.
+        rng: the one source of randomness; it decides everything.
         trace: receives every event, or ``None`` (faster).
-        node_class, disk_class: replaced by tests that break a rule on purpose.
 
     Attributes:
         now_us: virtual time, starting at one second.
         steps: events carried out so far.
         counts: faults and other things that happened, by name.
+        node_class, disk_class, network_class: replaced by tests that break a rule on purpose.
     """
 
-    def __init__(
-        self,
-        parameters: Parameters,
-        rng: random.Random,
-        *,
-        trace: Trace | None = None,
-        node_class: type[Node] = Node,
-        disk_class: type[MemoryDisk] = MemoryDisk,
-    ) -> None:
+    node_class: type[Node] = Node
+    disk_class: type[MemoryDisk] = MemoryDisk
+    network_class: type[Network] = Network
+
+    def __init__(self, parameters: Parameters, rng: random.Random, *, trace: Trace | None = None) -> None:
         self.parameters = parameters
         self.rng = rng
         self.trace = trace
-        self.disk_class = disk_class
         self.now_us = 1_000_000
         self.steps = 0
         self.counts: Counter[str] = Counter()
@@ -61,8 +56,8 @@ class World:
         members = list(range(1, parameters.nodes + 1))
         self.history = History(members)
         self.observer = Observer(self.history)
-        self.network = Network(self)
-        self.nodes: dict[int, Node] = {id: node_class(self, id) for id in members}
+        self.network = self.network_class(self)
+        self.nodes: dict[int, Node] = {id: self.node_class(self, id) for id in members}
         self.clients = Clients(self)
         self.faults = Faults(self)
 

@@ -1,0 +1,188 @@
+"""Nodes, disks and networks that each break one rule; the simulator must notice every one of them."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from paxos import messages
+from paxos._core import codec
+from paxos._core.effects import ChosenView, RecordView
+from paxos.sim import wire
+from paxos.sim.disk import MemoryDisk
+from paxos.sim.history import RECORD_ACCEPT, RECORD_MARK, RECORD_PROMISE
+from paxos.sim.network import Network
+from paxos.sim.node import Node
+from paxos.sim.world import World
+
+Kind = wire.Kind
+
+
+def reseal(frame: wire.Frame, **changes: Any) -> wire.Frame:
+    """Return the frame with some fields changed and valid checksums."""
+    fields = codec.decode_frame(frame.data)
+    fields.update(changes)
+    return wire.view(codec.encode_frame(**fields))
+
+
+# --- drivers -------------------------------------------------------------------------------------------------
+
+
+class SendsBeforeSync(Node):
+    """P1, P2: lets acknowledgements out between the append and the sync."""
+
+    def synced(self) -> None:
+        self.engine.advance(self.world.now_us)
+        self.send(self.engine.ready.take_send_after_sync())
+        super().synced()
+
+
+class ReusesIncarnation(Node):
+    """P3: every start is the first one."""
+
+    def _next_incarnation(self) -> int:
+        return 1
+
+
+class ForgetsPromises(Node):
+    """P1: the promises on the disk are not read back."""
+
+    def recover(self) -> None:
+        for record in self.disk.durable:
+            if record.kind in (RECORD_PROMISE, RECORD_MARK):
+                record = record._replace(ballot=0)
+            if record.kind != RECORD_ACCEPT:
+                self.engine.recover(record)
+        self.engine.finish_recovery()
+
+
+class AppliesTwice(Node):
+    """Y2: hands every seventh slot to the state machine twice."""
+
+    def apply(self, chosen: ChosenView) -> None:
+        super().apply(chosen)
+        if chosen.slot % 7 == 0:
+            super().apply(chosen)
+
+
+class LeadsWithoutRecovery(Node):
+    """P6: throws away what phase 1 found."""
+
+    def post(self, intent: Any) -> None:
+        if isinstance(intent, messages.Lead):
+            intent = messages.Lead(ballot=intent.ballot, first_slot=intent.first_slot, values=())
+        super().post(intent)
+
+
+class HidesVotes(Node):
+    """P6, P13: the candidate sees promises without their entries."""
+
+    def _to_control(self, frame: bytes) -> None:
+        seen = wire.view(frame)
+        if seen.kind == Kind.PROMISE:
+            head = wire.PROMISE_HEAD.unpack_from(frame, wire.HEADER.size)
+            empty = wire.PROMISE_HEAD.pack(head[0], head[1], head[2], head[3], 0, 0, head[6])
+            frame = reseal(seen, payload=empty).data
+        super()._to_control(frame)
+
+
+class ForgetsChosenMark(Node):
+    """h1: pages of promises arrive without their chosen_upto."""
+
+    def _to_control(self, frame: bytes) -> None:
+        seen = wire.view(frame)
+        if seen.kind == Kind.PROMISE and seen.sender != self.id:
+            frame = reseal(seen, mark=0).data
+        super()._to_control(frame)
+
+
+# --- disks ---------------------------------------------------------------------------------------------------
+
+
+class LosesSyncedRecords(MemoryDisk):
+    """D1: a crash takes the last records although they were synced."""
+
+    def crash(self, rng: random.Random, keep: int | None = None) -> list[RecordView]:
+        kept = super().crash(rng, keep)
+        if len(self.durable) > 4:
+            del self.durable[-3:]
+        return kept
+
+
+class Wiped(MemoryDisk):
+    """S1: a crash empties the disk; the node comes back under its old name."""
+
+    def crash(self, rng: random.Random, keep: int | None = None) -> list[RecordView]:
+        super().crash(rng, 0)
+        self.durable.clear()
+        return []
+
+
+class LosesWrites(MemoryDisk):
+    """A vote now and then never reaches the disk, and the sync says that all is well."""
+
+    def sync(self) -> list[RecordView]:
+        for index, record in enumerate(self.pending):
+            if record.kind == RECORD_ACCEPT and record.slot % 5 == 3:
+                del self.pending[index]
+                break
+        return super().sync()
+
+
+# --- networks ------------------------------------------------------------------------------------------------
+
+
+class Tampering(Network):
+    """Changes frames on their way, after the observer has seen them leave."""
+
+    def send(self, frame: wire.Frame) -> None:
+        super().send(self.tamper(frame))
+
+    def tamper(self, frame: wire.Frame) -> wire.Frame:
+        raise NotImplementedError
+
+
+class InflatesAccepted(Tampering):
+    """D3, P10: an acknowledgement covers one slot more than was accepted."""
+
+    def tamper(self, frame: wire.Frame) -> wire.Frame:
+        if frame.kind == Kind.ACCEPTED and frame.slot:
+            return reseal(frame, slot=frame.slot + 1)
+        return frame
+
+
+class InflatesDecide(Tampering):
+    """P9: a leader seems to announce more than is chosen."""
+
+    def tamper(self, frame: wire.Frame) -> wire.Frame:
+        if frame.kind in (Kind.DECIDE, Kind.ACCEPT):
+            return reseal(frame, mark=frame.mark + 2)
+        return frame
+
+
+class ChangesAccepts(Tampering):
+    """P11: one follower gets another value at the same ballot and slot."""
+
+    def tamper(self, frame: wire.Frame) -> wire.Frame:
+        if frame.kind == Kind.ACCEPT and frame.receiver == 2 and frame.detail == codec.ValueKind.BATCH:
+            return reseal(frame, detail=int(codec.ValueKind.NOOP), payload=b"")
+        return frame
+
+
+class ChangesChosen(Tampering):
+    """h4: a value learned as chosen is not the chosen one."""
+
+    def tamper(self, frame: wire.Frame) -> wire.Frame:
+        if frame.kind == Kind.CHOSEN and frame.detail == codec.ValueKind.BATCH:
+            return reseal(frame, detail=int(codec.ValueKind.NOOP), payload=b"")
+        return frame
+
+
+def world_with(
+    *,
+    node: type[Node] = Node,
+    disk: type[MemoryDisk] = MemoryDisk,
+    network: type[Network] = Network,
+) -> type[World]:
+    """Return a world class with one part replaced."""
+    return type("MutantWorld", (World,), {"node_class": node, "disk_class": disk, "network_class": network})

@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 from paxos import messages
 from paxos._core import codec
 from paxos._core.effects import ChosenView, RecordView
-from paxos._core.engine import EngineCore
 from paxos.control import Control
+from paxos.engine import Engine
 from paxos.sim import wire
 from paxos.sim.disk import MemoryDisk
-from paxos.sim.history import BATCH, RECORD_INCARNATION
+from paxos.sim.history import RECORD_INCARNATION
 
 if TYPE_CHECKING:
     from paxos.sim.world import World
 
+CLUSTER = 0x5EED
 FAR_FUTURE_US = 1 << 62
 TICK_US_MIN = 100
 
@@ -107,7 +108,7 @@ class Node:
         self.paused_until = self.control_stalled_until = self.disk_hangs_until = 0
         world.observer.on_restart(self.id, self.disk.durable)
         self.incarnation = self._next_incarnation()
-        self.engine = world.build_engine(self)
+        self.engine = self.build_engine()
         self.recover()
         self._write_incarnation()
         self.log = MemoryLog()
@@ -119,8 +120,8 @@ class Node:
     def recover(self) -> None:
         """Replay the disk into the new engine."""
         for record in self.disk.durable:
-            self.engine.recover(record)
-        self.engine.finish_recovery()
+            self.engine.recover_record(record)
+        self.engine.recovered()
 
     def _next_incarnation(self) -> int:
         """Return a number above every incarnation that the disk knows."""
@@ -132,10 +133,26 @@ class Node:
         self.disk.append([record])
         self.world.observer.on_durable(self.id, self.disk.sync())
 
-    def build_control(self) -> Any:
+    def build_engine(self) -> Engine:
+        """Return the engine of this life."""
+        members = dict.fromkeys(self.world.nodes, None)
+        return Engine(
+            self.id, CLUSTER, self.incarnation, self.storage, members, self.world.parameters.config
+        )
+
+    def build_control(self) -> Control:
         """Return the control plane of this life, with randomness of its own."""
-        rng = random.Random(self.world.rng.getrandbits(64))
-        return Control(self.id, self.world.parameters.config, rng, self.log)
+        return Control(
+            node_id=self.id,
+            cluster=CLUSTER,
+            incarnation=self.incarnation,
+            members={member: f"sim://{member}" for member in self.world.nodes},
+            proposer=self.engine.proposer_role,
+            learner=self.engine.learner_role,
+            log=self.log,
+            config=self.world.parameters.config,
+            random=random.Random(self.world.rng.getrandbits(64)),
+        )
 
     def crash(self, keep: int | None = None) -> None:
         """Lose power now; of what was appended since the last sync, a prefix may survive."""
@@ -199,7 +216,7 @@ class Node:
     def carry_out(self) -> None:
         """Send what may leave at once, append, and start the sync."""
         world = self.world
-        ready = self.engine.ready
+        ready = self.engine.effects
         self.send(ready.take_send_now())
         records = ready.records
         if not records:
@@ -245,19 +262,19 @@ class Node:
         """Steps 3 to 6 of effects.pxd."""
         world = self.world
         engine = self.engine
-        engine.advance(world.now_us)
+        engine.durable(world.now_us)
         self._check_fault()
-        ready = engine.ready
+        ready = engine.effects
         self.send(ready.take_send_after_sync())
         self.send(ready.take_send_now())
         for chosen in ready.take_chosen():
             self.apply(chosen)
         for frame in ready.take_cold():
             self._to_control(frame)
-        if self.inbox or self.mailbox or ready.records or (self.waiting and engine.has_room):
+        if self.inbox or self.mailbox or ready.records or (self.waiting and engine.room):
             self.wake(world.now_us + 1)
         else:
-            deadline = engine.next_deadline_us
+            deadline = engine.deadline_us
             if deadline < FAR_FUTURE_US:
                 self.wake(max(deadline, world.now_us + TICK_US_MIN))
         world.after_step(self)
@@ -265,7 +282,7 @@ class Node:
     def _offer(self) -> None:
         """Seal what has gathered, as the batcher does, while the engine has room."""
         limit = self.world.parameters.config.batch_bytes_max
-        while self.waiting and self.engine.has_room:
+        while self.waiting and self.engine.room:
             commands = [self.waiting.popleft()]
             size = len(commands[0]) + 4
             while self.waiting and size + len(self.waiting[0]) + 4 <= limit:
@@ -275,7 +292,7 @@ class Node:
                 commands, origin=self.id, incarnation=self.incarnation, first_ticket=self.next_ticket
             )
             self.next_ticket += len(commands)
-            self.engine.offer(value)
+            self.engine.offer_batch(value)
 
     def send(self, frames: list[tuple[int, bytes]]) -> None:
         """Hand frames to the network, past the observer."""
@@ -286,26 +303,26 @@ class Node:
         """Feed one chosen slot to the state machine (the observer keeps the hash chain)."""
         value = chosen.value
         if value is None:
-            value = self.disk.value_at(chosen.position) if chosen.length or chosen.kind == BATCH else b""
+            value = self.disk.value_at(chosen.position) if chosen.length else b""
         self.world.observer.on_applied(self.id, self.incarnation, chosen, value)
         self.log.values.append((chosen.kind, value))
         self.world.trace_event("apply", self.id, slot=chosen.slot, index=chosen.index, count=chosen.count)
 
     def _check_fault(self) -> None:
-        if self.engine.fault:
-            self.world.on_engine_fault(self, self.engine.fault, self.engine.fault_text)
+        if self.engine.fault_code:
+            self.world.on_engine_fault(self, self.engine.fault_code, self.engine.fault_text)
 
     @property
     def leads(self) -> bool:
         """True if this node leads, in its own opinion."""
-        return self.up and bool(self.engine.inspect()["leading"])
+        return self.up and bool(self.engine.is_leader)
 
     @property
     def leads_firmly(self) -> bool:
         """True if this node leads and something was chosen at its ballot."""
         if not self.leads:
             return False
-        ballot = self.engine.inspect()["ballot"]
+        ballot = self.engine.glance()["ballot"]
         return ballot in self.world.history.chosen_ballot.values()
 
     # --- the control thread ----------------------------------------------------------------------------------
@@ -340,8 +357,8 @@ class Node:
         intents.extend(self.control.tick(now))
         for intent in intents:
             self.post(intent)
-        deadline = self.control.next_deadline_us
-        if deadline < FAR_FUTURE_US:
+        deadline = self.control.deadline_us
+        if deadline is not None:
             self._wake_control(max(deadline, now + TICK_US_MIN))
 
     def post(self, intent: Any) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from paxos._core.effects import RecordView
-from paxos._core.engine import EngineCore
 from paxos.sim import invariants, wire
 from paxos.sim.clients import Clients
 from paxos.sim.disk import MemoryDisk
@@ -20,8 +19,6 @@ from paxos.sim.node import Node
 from paxos.sim.observer import Observer
 from paxos.sim.parameters import Parameters
 from paxos.sim.trace import Trace
-
-CLUSTER = 0x5EED
 
 
 class World:
@@ -111,17 +108,6 @@ class World:
         return int(self.rng.expovariate(1.0) * mean) if mean else 0
 
     # --- nodes -----------------------------------------------------------------------------------------------
-
-    def build_engine(self, node: Node) -> Any:
-        """Return the engine of one life of ``node``."""
-        return EngineCore(
-            node.id,
-            CLUSTER,
-            node.incarnation,
-            node.storage,
-            dict.fromkeys(self.nodes, None),
-            self.parameters.config,
-        )
 
     def start(self) -> None:
         """Start all nodes."""

@@ -32,8 +32,8 @@ class SendsBeforeSync(Node):
     """P1, P2: lets acknowledgements out between the append and the sync."""
 
     def synced(self) -> None:
-        self.engine.advance(self.world.now_us)
-        self.send(self.engine.ready.take_send_after_sync())
+        self.engine.durable(self.world.now_us)
+        self.send(self.engine.effects.take_send_after_sync())
         super().synced()
 
 
@@ -52,8 +52,8 @@ class ForgetsPromises(Node):
             if record.kind in (RECORD_PROMISE, RECORD_MARK):
                 record = record._replace(ballot=0)
             if record.kind != RECORD_ACCEPT:
-                self.engine.recover(record)
-        self.engine.finish_recovery()
+                self.engine.recover_record(record)
+        self.engine.recovered()
 
 
 class AppliesTwice(Node):

@@ -565,7 +565,11 @@ cdef class EngineCore:
             return False
         if self.proposer.ballot != BALLOT_NONE:
             return self.proposer.has_room() and self.proposer.backlog_head == self.proposer.backlog_tail
-        return self.heartbeat.leader != BALLOT_NONE and self.outbox.count() < OUTBOX_BATCHES_MAX
+        # Without a leader of its own a node may still hear a peer that is happy with one, and forwards there.
+        return (
+            (self.heartbeat.leader != BALLOT_NONE or self.heartbeat.relay != 0)
+            and self.outbox.count() < OUTBOX_BATCHES_MAX
+        )
 
     cdef bint may_spin(self) noexcept nogil:
         return self.proposer.ballot != BALLOT_NONE and self.proposer.next_slot - 1 > self.learner.chosen_upto
@@ -678,7 +682,8 @@ cdef class EngineCore:
             return
         for i in range(i, self.ready.chosen.count):
             chosen = &self.ready.chosen.items[i]
-            if chosen.origin == self.peers.node_id and chosen.incarnation == self.peers.incarnation:
+            # Only an admitted batch is done: one that was chosen before its predecessor is sent again.
+            if chosen.index and chosen.origin == self.peers.node_id and chosen.incarnation == self.peers.incarnation:
                 self.outbox.drop_upto(chosen.first_ticket + chosen.count - 1, self.now_us)
             elif chosen.kind == CONFIGURATION:
                 header = self.peers.header(CHOSEN, self.peers.node_id)

@@ -39,7 +39,9 @@ class ChosenReader(Protocol):
     def first_slot(self) -> int:
         """First slot that can be read; older ones were trimmed."""
 
-    def read_slots(self, first_slot: int, last_slot: int, limit_bytes: int) -> Sequence[tuple[int, int, bytes]]:
+    def read_slots(
+        self, first_slot: int, last_slot: int, limit_bytes: int
+    ) -> Sequence[tuple[int, int, bytes]]:
         """Return ``(slot, kind, value)`` from ``first_slot`` on, in order, at least one if it is there."""
 
 
@@ -79,7 +81,12 @@ class Control:
         self.learner = learner
         self.election = Election(config, random)
         self._log = log
-        self._frame_fields = {"sender": node_id, "cluster": cluster, "incarnation": incarnation, "group": group}
+        self._frame_fields = {
+            "sender": node_id,
+            "cluster": cluster,
+            "incarnation": incarnation,
+            "group": group,
+        }
         self._retry_us = 3 * config.heartbeat_ms * 1000
         self._attempt_us_max = 4 * config.election_timeout_ms * 1000
         self._reclaim_us = config.election_timeout_ms * 1000
@@ -116,7 +123,7 @@ class Control:
             handler = self._handlers.get(fields["kind"])
             return handler(fields, payload, now_us) if handler else []
         except ValueError:
-            return []      # a peer's mistake; the frame passed its checksum, so it is not worth a retry
+            return []  # a peer's mistake; the frame passed its checksum, so it is not worth a retry
 
     def tick(self, now_us: int) -> list[Intent]:
         """Let time pass: start, repeat or give up attempts. Call it at :attr:`deadline_us` or more often."""
@@ -126,7 +133,9 @@ class Control:
                 self._fail(now_us)
             elif now_us >= self._resend_at_us:
                 self._resend_at_us = now_us + self._retry_us
-                intents.append(Campaign(ballot=self.proposer.candidate_ballot, from_slot=self._chosen_upto + 1))
+                intents.append(
+                    Campaign(ballot=self.proposer.candidate_ballot, from_slot=self._chosen_upto + 1)
+                )
                 intents.extend(self._conclude(now_us, is_retry=True))
         elif self._reclaim_at_us is not None and now_us >= self._reclaim_at_us:
             self._reclaim_at_us = None
@@ -158,7 +167,7 @@ class Control:
         try:
             ballot = ballots.next_above(max(self._promised, self._highest_seen), self.node_id)
         except ValueError:
-            return []      # the ballots are used up: refusing is the only safe answer (P12)
+            return []  # the ballots are used up: refusing is the only safe answer (P12)
         self._promised = ballot
         self.proposer.start_phase_1(ballot, frozenset(self.members), needs_all=self.config_slot == 0)
         self._attempt_until_us = now_us + self._attempt_us_max
@@ -202,7 +211,9 @@ class Control:
         return ValueKind.CONFIGURATION, value
 
     def _on_promise(self, fields: dict[str, int], page: bytes, now_us: int) -> list[Intent]:
-        if not self.proposer.on_promise(fields["sender"], fields["incarnation"], fields["ballot"], fields["mark"], page):
+        if not self.proposer.on_promise(
+            fields["sender"], fields["incarnation"], fields["ballot"], fields["mark"], page
+        ):
             return []
         if fields["sender"] == self.node_id:
             self._chosen_upto = max(self._chosen_upto, fields["mark"])
@@ -215,7 +226,7 @@ class Control:
         elif status == FetchStatus.FETCH_DAMAGED:
             self.proposer.on_fetch_failed(fields["slot"], fields["sender"])
         elif status == FetchStatus.FETCH_REPLACED and self.proposer.candidate_ballot:
-            self._fail(now_us)      # a higher ballot is about, or the slot was let go: begin anew
+            self._fail(now_us)  # a higher ballot is about, or the slot was let go: begin anew
             return []
         return self._conclude(now_us)
 
@@ -252,7 +263,9 @@ class Control:
     # ---- rounds and catch-up -----------------------------------------------------------------------------
 
     def _on_round_closed(self, _fields: dict[str, int], payload: bytes, now_us: int) -> list[Intent]:
-        _round, promised, chosen, ballot, leader, best, config_slot, flags, peer, _heard = _SUMMARY.unpack(payload)
+        _round, promised, chosen, ballot, leader, best, config_slot, flags, peer, _heard = _SUMMARY.unpack(
+            payload
+        )
         self._promised = max(self._promised, promised)
         self._chosen_upto = max(self._chosen_upto, chosen)
         self._led_ballot = ballot
@@ -301,7 +314,7 @@ class Control:
         return [Configure(slot=fields["slot"], members=storages)]
 
     def _on_chosen_gone(self, _fields: dict[str, int], _payload: bytes, _now_us: int) -> list[Intent]:
-        self._best_peer = 0     # only a snapshot of that peer could help; ask somebody else
+        self._best_peer = 0  # only a snapshot of that peer could help; ask somebody else
         return []
 
     def _send(self, kind: int, receiver: int, **fields: int | bytes) -> Send:

@@ -35,7 +35,9 @@ class Learner(LearnerCore):
         """Remember that the log is chosen up to ``upto`` somewhere."""
         self._target = max(self._target, upto)
 
-    def next_range(self, chosen_upto: int, peer: int, is_lagging: bool, retry_us: int, now_us: int) -> Range | None:
+    def next_range(
+        self, chosen_upto: int, peer: int, is_lagging: bool, retry_us: int, now_us: int
+    ) -> Range | None:
         """Return what to ask for now, or ``None`` while nothing is missing or an answer is still expected.
 
         Args:

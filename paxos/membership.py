@@ -44,7 +44,9 @@ class Configuration:
         for node_id, member in sorted(self.members.items()):
             address = member.address.encode()
             if len(address) > ADDRESS_BYTES_MAX or len(member.storage) != 16:
-                raise ValueError(f"member {node_id}: address {member.address!r}, storage of {len(member.storage)} bytes")
+                raise ValueError(
+                    f"member {node_id}: address {member.address!r}, storage of {len(member.storage)} bytes"
+                )
             parts.append(_MEMBER.pack(node_id, member.storage, _VOTER, len(address)))
             parts.append(address)
         return b"".join(parts)

@@ -111,7 +111,9 @@ class Proposer(ProposerCore):
         except struct.error as error:
             raise ValueError(f"not a page of a promise: {error}") from error
         if len(page) != _PAGE_HEAD.size + count * _PAGE_ENTRY.size or number >= page_count:
-            raise ValueError(f"a page of {len(page)} bytes that says it has {count} entries, {number} of {page_count}")
+            raise ValueError(
+                f"a page of {len(page)} bytes that says it has {count} entries, {number} of {page_count}"
+            )
         promise = self.promises.get(sender)
         if promise is None or promise.incarnation != incarnation or promise.page_count != page_count:
             # A newer report of the same acceptor replaces the older one as a whole.
@@ -121,7 +123,9 @@ class Proposer(ProposerCore):
         promise.chosen_upto = max(promise.chosen_upto, chosen_upto)
         promise.trimmed = max(promise.trimmed, trimmed)
         promise.config_slot = max(promise.config_slot, config_slot)
-        for slot, accepted, length, crc, kind, flags, _reserved in _PAGE_ENTRY.iter_unpack(page[_PAGE_HEAD.size :]):
+        for slot, accepted, length, crc, kind, flags, _reserved in _PAGE_ENTRY.iter_unpack(
+            page[_PAGE_HEAD.size :]
+        ):
             promise.votes[slot] = Vote(accepted, kind, length, crc, bool(flags & PromiseFlag.ENTRY_DAMAGED))
         return True
 
@@ -167,7 +171,9 @@ class Proposer(ProposerCore):
                 votes.append((vote.ballot, sender, vote))
         return sound, votes
 
-    def maybe_lead(self, chosen_upto: int, first_value: tuple[int, bytes] | None = None) -> Lead | list[Wanted] | None:
+    def maybe_lead(
+        self, chosen_upto: int, first_value: tuple[int, bytes] | None = None
+    ) -> Lead | list[Wanted] | None:
         """Conclude phase 1 if it can be concluded.
 
         Args:
@@ -182,7 +188,7 @@ class Proposer(ProposerCore):
             return None
         first = max(chosen_upto, self.best_chosen[0]) + 1
         if chosen_upto + 1 < first:
-            return None     # catch up to K first (h1)
+            return None  # catch up to K first (h1)
         last = max((slot for p in self.promises.values() for slot in p.votes), default=0)
         values: list[tuple[int, bytes]] = []
         wanted: list[Wanted] = []

@@ -24,6 +24,7 @@ from paxos.cli.appending import Appender, Reading, digest_of
 from paxos.cli.channel import NodeGone
 from paxos.cli.processes import NodeFailed, NodeProcess, ThreeNodes
 from paxos.errors import PaxosError
+from paxos.storage import inspection
 
 CATCH_UP_TIMEOUT_S = 60.0
 
@@ -224,12 +225,11 @@ class Demonstration:
 
     def _verify_disks(self) -> None:
         """Check every checksum on the three disks, offline."""
-        from paxos.cli.log import examine
-
         for node in self._cluster.nodes:
-            code, report = examine(node.directory)
-            if code != 0:
-                self._fail(f"paxos log verify finds node {node.node_id}'s disk not clean: {report}")
+            report = inspection.verify(node.directory)
+            if report.status != "clean":
+                what = "; ".join(finding.text for finding in report.findings)
+                self._fail(f"the disk of node {node.node_id} is {report.status}: {what}")
 
     def _fail(self, text: str) -> None:
         self.result.failures.append(text)
@@ -286,7 +286,8 @@ def demo(file: Path | None, window: int, keep: bool, as_json: bool) -> None:
     lines = read_lines(path)
     console = Console(stderr=as_json)
     result = Result(file=str(path), lines=len(lines))
-    signal.signal(signal.SIGTERM, _leave)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell may have told a background job to ignore Ctrl-C
+        signal.signal(number, _leave)
     directory = Path(tempfile.mkdtemp(prefix="paxos-demo-"))
     console.print(f"{path}: {len(lines)} lines", highlight=False, markup=False)
     try:

@@ -51,6 +51,8 @@ cdef class Batcher:
     # `crc` receives the CRC-32C of the whole value.
     cdef Buffer *take(self, uint32_t *crc) noexcept nogil
     cdef bint has_pending(self) noexcept nogil
+    # What close() does: take no more, wake whoever waits for room.
+    cdef void refuse(self) noexcept nogil
 
     # True if `size` more bytes may come in now. A lone giant may always: it could never wait long enough.
     cdef bint _has_room(self, size_t size) noexcept nogil

@@ -286,6 +286,13 @@ cdef class Batcher:
                 return 0
             PyErr_CheckSignals()
 
+    cdef void refuse(self) noexcept nogil:
+        pthread_mutex_lock(&self.mutex)
+        store32(&self.closed, 1)
+        pthread_mutex_unlock(&self.mutex)
+        gate_wake(&self.room, WAKE_ALL)
+        self.waker.wake()
+
     def append(self, command: bytes, timeout_s: float | None = 0.0) -> int:
         """Copy ``command`` in and return its ticket.
 
@@ -422,11 +429,7 @@ cdef class Batcher:
 
     def close(self) -> None:
         """Take no more commands; whoever waits for room gets ``Closed``. What was taken stays."""
-        pthread_mutex_lock(&self.mutex)
-        store32(&self.closed, 1)
-        pthread_mutex_unlock(&self.mutex)
-        gate_wake(&self.room, WAKE_ALL)
-        self.waker.wake()
+        self.refuse()
 
     def take_value(self) -> bytes | None:
         """Remove and return the next BATCH value, or None. For tests, the simulator and tools; in

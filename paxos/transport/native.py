@@ -73,7 +73,8 @@ def load() -> dict[str, int]:
         return addresses
     raise ImportError(
         f"the libzmq inside pyzmq {zmq.__version__} cannot be reached. Install pyzmq 26 or newer for CPython "
-        f"(pip install --upgrade pyzmq). Tried: {'; '.join(tried) or 'no compiled module of zmq.backend is loaded'}"
+        f"(pip install --upgrade pyzmq). Tried: "
+        + ("; ".join(tried) or "no compiled module of zmq.backend is loaded")
     )
 
 

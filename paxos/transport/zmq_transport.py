@@ -2,16 +2,18 @@
 
 Options, and what each is for:
 
-* ``IMMEDIATE``: a frame is queued only for a connection that stands. Without it frames for a dead peer pile up
-  and reach it, stale, when it comes back.
+* ``IMMEDIATE``: a frame is queued only for a connection that stands. Without it frames for a dead peer pile
+  up and reach it, stale, when it comes back.
 * ``LINGER=0``: closing never waits for a dead peer.
 * ``ROUTER_MANDATORY``: should the router ever send, a missing peer is an error and not silence.
-* ``MAXMSGSIZE``, ``HANDSHAKE_IVL``: what a stranger may make us allocate, and how long it may keep us waiting.
+* ``MAXMSGSIZE``, ``HANDSHAKE_IVL``: what a stranger may make us allocate, and for how long it may keep a
+  connection half open.
 * high-water marks: ZeroMQ counts messages, inexactly; the bytes are bounded by ``Links``.
-* ``TCP_MAXRT``, keepalive, reconnect intervals: a connection that died in silence is given up after seconds and
-  tried again within a fifth of one.
+* ``TCP_MAXRT``, keepalive, reconnect intervals: a connection that died in silence is given up after seconds
+  and tried again within a fifth of one.
 
-Routing ids are left to ZeroMQ, which makes one per connection: nobody can take another's, and they prove nothing.
+Routing ids are left to ZeroMQ, which makes one per connection: nobody can take another's, and they prove
+nothing.
 """
 
 from __future__ import annotations
@@ -206,7 +208,7 @@ class ZmqTransport:
             raise ConfigError(
                 f"peer {node_id} at {address}: this node must listen on inproc:// itself, not {self.bound}"
             )
-        dealer = self._context.socket(zmq.DEALER)
+        dealer: zmq.Socket[Any] = self._context.socket(zmq.DEALER)
         self._sockets.append(dealer)
         self._set_common(dealer)
         dealer.setsockopt(zmq.IMMEDIATE, 1)
@@ -225,8 +227,8 @@ class ZmqTransport:
     def _check_usable(self) -> None:
         if self._pid != os.getpid():
             raise ConfigError(
-                "this process was forked while the transport was open; a child must open its own replica, on its own "
-                "data directory (use the 'spawn' start method of multiprocessing)"
+                "this process was forked while the transport was open; a child must open its own replica, on "
+                "its own data directory (use the 'spawn' start method of multiprocessing)"
             )
         if self._closed:
             raise ConfigError("the transport is closed")

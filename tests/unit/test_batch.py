@@ -55,7 +55,7 @@ def test_batches_are_sealed_at_their_limit_and_a_giant_travels_alone() -> None:
 @settings(max_examples=150, deadline=None)
 def test_any_mix_of_runs_comes_out_in_ticket_order(runs: list[list[bytes]], batch_bytes_max: int) -> None:
     b = batcher(batch_bytes_max=batch_bytes_max)
-    expected = []
+    expected: list[bytes] = []
     for run in runs:
         first = b.append(run[0]) if len(run) == 1 else b.append_many(run)[0]
         assert first == len(expected) + 1

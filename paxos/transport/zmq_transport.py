@@ -157,6 +157,7 @@ class ZmqTransport:
         self._context: zmq.Context[Any] = _inproc.acquire() if self._shared else zmq.Context()
         self._sockets: list[zmq.Socket[Any]] = []
         self._closed = False
+        self._bound = ""
         try:
             router = self._router(bound)
             self.bound = router.getsockopt_string(zmq.LAST_ENDPOINT) if bound.scheme == "tcp" else bind
@@ -182,6 +183,7 @@ class ZmqTransport:
             router.bind(str(bound))
         except zmq.ZMQError as error:
             raise ConfigError(f"cannot listen on {bound}: {_bind_advice(error, bound)}") from error
+        self._bound = str(bound)
         return router
 
     def _set_common(self, socket: zmq.Socket[Any]) -> None:
@@ -242,6 +244,9 @@ class ZmqTransport:
         if self._closed or self._pid != os.getpid():
             return
         self._closed = True
+        if self._shared and self._bound:
+            # The context may live on, and closing alone gives the name back only some time later.
+            self._sockets[0].unbind(self._bound)
         for socket in self._sockets:
             socket.close(linger=0)
         context = _inproc.release() if self._shared else self._context

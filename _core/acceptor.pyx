@@ -13,11 +13,11 @@ One leader's values are taken strictly in slot order, so that ``Accepted(b, upto
 from libc.string cimport memcpy, memset
 
 from paxos._core.ballot cimport BALLOT_CHOSEN, BALLOT_NONE
-from paxos._core.buffer cimport buffer_new, buffer_release, buffer_retain
+from paxos._core.buffer cimport buffer_from_bytes, buffer_new, buffer_release, buffer_retain
 from paxos._core.codec cimport (
-    ACCEPTED, ENTRY_DAMAGED, FETCH_DAMAGED, FETCH_OK, FETCH_REPLACED, FETCH_TRIMMED, FETCHED, NACK,
-    NACK_GAP, NACK_HAPPY, NACK_PROMISED, NACK_REMOVED, NACK_STREAM, PROMISE, PromiseEntry, PromiseHead,
-    header_seal,
+    ACCEPT, ACCEPT_REF, ACCEPTED, ENTRY_DAMAGED, FETCH, FETCH_DAMAGED, FETCH_OK, FETCH_REPLACED, FETCH_TRIMMED,
+    FETCHED, HEADER_BYTES, NACK, NACK_GAP, NACK_HAPPY, NACK_PROMISED, NACK_REMOVED, NACK_STREAM, OPEN, PREPARE,
+    PROMISE, TRANSFER, PromiseEntry, PromiseHead, header_seal, header_valid,
 )
 from paxos._core.crc32c cimport crc32c
 from paxos._core.effects cimport (
@@ -394,6 +394,42 @@ cdef class AcceptorCore:
         entry.position = record.position
         if record.value == NULL and record.length:
             entry.flags = SLOT_DAMAGED      # its header is good, its value is not; no older record stands in
+
+    # ---- by hand -----------------------------------------------------------------------------------------
+
+    def step(self, const uint8_t[::1] frame not None, is_happy: bool = False) -> None:
+        """Take one frame that concerns an acceptor, as the engine would pass it on.
+
+        Raises:
+            ValueError: no frame, or of a kind that no acceptor answers.
+        """
+        cdef FrameHeader header
+        cdef Buffer *payload = NULL
+        if frame.shape[0] < HEADER_BYTES or not header_valid(&frame[0], HEADER_BYTES):
+            raise ValueError(f"{frame.shape[0]} bytes that do not start with a valid frame header")
+        memcpy(&header, &frame[0], HEADER_BYTES)
+        if header.kind not in (PREPARE, OPEN, ACCEPT, ACCEPT_REF, FETCH, TRANSFER):
+            raise ValueError(f"a frame of kind {header.kind} is not for an acceptor")
+        if frame.shape[0] > HEADER_BYTES:
+            payload = buffer_from_bytes(frame[HEADER_BYTES:])
+        if header.kind == PREPARE:
+            self.on_prepare(&header, is_happy)
+        elif header.kind == OPEN:
+            self.on_open(&header)
+        elif header.kind == ACCEPT:
+            self.on_accept(&header, payload)
+        elif header.kind == ACCEPT_REF:
+            self.on_accept_ref(&header)
+        elif header.kind == FETCH:
+            self.on_fetch(&header)
+        else:
+            self.on_transfer(&header)
+        buffer_release(payload)
+
+    def durable(self) -> None:
+        """Say that every record in ``ready`` is durable: what waited for the disk may leave now."""
+        self.ready.clear_records()
+        self.advance()
 
     def quarantine(self) -> None:
         """Stop voting for good: promises or identity may have been lost [h5]."""

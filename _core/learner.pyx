@@ -123,3 +123,17 @@ cdef class LearnerCore:
         if entry != NULL and entry.ballot != BALLOT_NONE and entry.flags & SLOT_DAMAGED:
             return True
         return self.stream_ballot != BALLOT_NONE and self.known_upto + 1 < self.stream_start
+
+    # ---- by hand -----------------------------------------------------------------------------------------
+
+    def expect(self, ballot: int, first_slot: int) -> None:
+        """Count the votes at ``ballot`` for the slots from ``first_slot`` on, and no others."""
+        self.start_counting(ballot, first_slot)
+
+    def vote(self, member: int, ballot: int, upto: int) -> bool:
+        """Count that ``member`` durably accepted every slot up to ``upto`` at ``ballot``.
+
+        Returns:
+            True if more slots are chosen by it; :attr:`counted_upto` says up to which.
+        """
+        return self.on_accepted(member, ballot, upto)

@@ -43,6 +43,7 @@ cdef class ProposerCore:
     cdef readonly uint64_t chosen_upto     # kept here by whoever composes the roles
     cdef readonly uint64_t window_slots
     cdef readonly uint64_t window_bytes
+    cdef bint streams_to_self              # without an own acceptor beside it: used by hand
     cdef uint64_t running_bytes            # bytes of all values proposed at this ballot
     cdef uint64_t chosen_running_bytes     # ... of those that are chosen
     cdef Stream streams[MEMBERS_MAX]

@@ -8,10 +8,11 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from paxos._core.ballot cimport BALLOT_NONE
-from paxos._core.buffer cimport buffer_release, buffer_retain
+from paxos._core.buffer cimport buffer_from_bytes, buffer_release, buffer_retain
 from paxos._core.codec cimport (
     ACCEPT, BATCH, CONFIGURATION, DECIDE, NACK_GAP, NACK_STREAM, OPEN, BatchHead, batch_valid, header_seal,
 )
+from paxos._core.crc32c cimport crc32c
 from paxos._core.effects cimport Outgoing
 
 cdef enum:
@@ -145,7 +146,7 @@ cdef class ProposerCore:
         if self.ballot == BALLOT_NONE:
             return
         for place in range(self.peers.count):
-            if place != self.peers.own:
+            if place != self.peers.own or self.streams_to_self:
                 self._feed_one(place)
 
     cdef void _open(self, int place) noexcept nogil:
@@ -288,6 +289,47 @@ cdef class ProposerCore:
             header_seal(&outgoing.header, NULL, 0)
             self.ready.add_now(&outgoing)
 
-    def leading(self) -> bool:
+    # ---- by hand -----------------------------------------------------------------------------------------
+
+    def start_phase_2(self, ballot: int, first_slot: int) -> None:
+        """Begin to propose at ``ballot`` from ``first_slot`` on, without an engine and an own acceptor around.
+
+        Raises:
+            ValueError: the ballot was led before, or is not an own one (P11).
+        """
+        if ballot <= self.last_led or (ballot & 0xFFFF) != self.peers.node_id:
+            raise ValueError(f"ballot {ballot} is not a fresh ballot of node {self.peers.node_id}")
+        if first_slot < 1:
+            raise ValueError(f"slots are numbered from 1, not {first_slot}")
+        self.streams_to_self = True
+        self.slots.drop_below(first_slot)
+        self.lead(ballot, first_slot, 0, self.sessions)
+
+    def propose(self, kind: int, value: bytes) -> int:
+        """Give ``value`` the next slot and stream it to the members; return the slot.
+
+        Raises:
+            ValueError: this proposer is in phase 1, or its window is full.
+        """
+        cdef Waiting waiting
+        cdef Slot *entry
+        cdef Buffer *copy = buffer_from_bytes(value) if value else NULL
+        if not self.has_room():
+            buffer_release(copy)
+            raise ValueError("phase 2 has not begun, or the window is full")
+        self.enqueue(kind, copy, crc32c(0, copy.data, copy.size) if copy != NULL else 0)
+        if not self.take(&waiting):
+            raise ValueError("an earlier value still waits")
+        entry = self.slots.reach(self.next_slot)
+        if entry == NULL:
+            buffer_release(waiting.value)
+            raise MemoryError("no memory for a slot")
+        self.slots.put(entry, self.ballot, waiting.kind, waiting.value, waiting.crc)
+        self.proposed(entry)
+        self.feed()
+        return self.next_slot - 1
+
+    @property
+    def is_leading(self) -> bool:
         """True while this proposer leads its ballot."""
         return self.ballot != BALLOT_NONE

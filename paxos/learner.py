@@ -7,9 +7,11 @@ do not pass through here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from paxos._core.learner import LearnerCore
+from paxos._core.peers import Peers
 
 BURST_SLOTS = 512
 BURST_BYTES = 1 << 20
@@ -59,3 +61,14 @@ class Learner(LearnerCore):
         self._asked = Range(peer, chosen_upto + 1, min(self._target, chosen_upto + BURST_SLOTS))
         self._asked_us = now_us
         return self._asked
+
+    @classmethod
+    def alone(cls, node_id: int, members: Iterable[int]) -> Learner:
+        """Return a learner without a node around it; see :meth:`expect` and :meth:`vote`.
+
+        >>> learner = Learner.alone(1, members=(1, 2, 3))
+        >>> learner.expect(65537, first_slot=1)
+        >>> learner.vote(1, 65537, 1), learner.vote(3, 65537, 1), learner.counted_upto
+        (False, True, 1)
+        """
+        return cls(Peers(node_id, dict.fromkeys(members)))

@@ -14,16 +14,17 @@ phase 2 begins (``_core/proposer``).
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from paxos._core import ballot as ballots
 from paxos._core.ballot import CHOSEN
 from paxos._core.codec import PromiseFlag, ValueKind
+from paxos._core.peers import Peers
 from paxos._core.proposer import ProposerCore
 from paxos._core.quorum import size as majority_of
-from paxos.messages import Lead
-
-_PAGE_HEAD = struct.Struct("<QQIIII16s")
-_PAGE_ENTRY = struct.Struct("<QQIIHHI")
+from paxos.messages import PROMISE_ENTRY, PROMISE_HEAD, Fetch, Fetched, Lead, Message, Nack, Prepare, decode
+from paxos.messages import Promise as PromiseMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +108,10 @@ class Proposer(ProposerCore):
         if not self.candidate_ballot or ballot != self.candidate_ballot or sender not in self.members:
             return False
         try:
-            trimmed, config_slot, number, page_count, count, _flags, storage = _PAGE_HEAD.unpack_from(page)
+            trimmed, config_slot, number, page_count, count, _flags, storage = PROMISE_HEAD.unpack_from(page)
         except struct.error as error:
             raise ValueError(f"not a page of a promise: {error}") from error
-        if len(page) != _PAGE_HEAD.size + count * _PAGE_ENTRY.size or number >= page_count:
+        if len(page) != PROMISE_HEAD.size + count * PROMISE_ENTRY.size or number >= page_count:
             raise ValueError(
                 f"a page of {len(page)} bytes that says it has {count} entries, {number} of {page_count}"
             )
@@ -123,8 +124,8 @@ class Proposer(ProposerCore):
         promise.chosen_upto = max(promise.chosen_upto, chosen_upto)
         promise.trimmed = max(promise.trimmed, trimmed)
         promise.config_slot = max(promise.config_slot, config_slot)
-        for slot, accepted, length, crc, kind, flags, _reserved in _PAGE_ENTRY.iter_unpack(
-            page[_PAGE_HEAD.size :]
+        for slot, accepted, length, crc, kind, flags, _reserved in PROMISE_ENTRY.iter_unpack(
+            page[PROMISE_HEAD.size :]
         ):
             promise.votes[slot] = Vote(accepted, kind, length, crc, bool(flags & PromiseFlag.ENTRY_DAMAGED))
         return True
@@ -211,3 +212,45 @@ class Proposer(ProposerCore):
         if first == 1 and not values and first_value is not None:
             values.append(first_value)
         return Lead(ballot=self.candidate_ballot, first_slot=first, values=tuple(values))
+
+    # ---- by hand -----------------------------------------------------------------------------------------
+
+    @classmethod
+    def alone(cls, node_id: int, members: Iterable[int]) -> Proposer:
+        """Return a proposer without a node around it, for a REPL, a test or a lecture.
+
+        >>> proposer = Proposer.alone(1, members=(1, 2, 3))
+        >>> proposer.prepare(round_number=1)
+        Prepare(sender=1, ballot=65537, from_slot=1)
+        """
+        return cls(Peers(node_id, dict.fromkeys(members)))
+
+    def prepare(self, round_number: int) -> Prepare:
+        """Start phase 1 in ``round_number`` and return the message for every acceptor."""
+        ballot = ballots.make(round_number, self.peers.node_id)
+        self.start_phase_1(ballot, frozenset(self.peers.members()))
+        return Prepare(sender=self.peers.node_id, ballot=ballot)
+
+    def receive(self, message: Message) -> None:
+        """Take an answer to phase 1: a promise, a fetched value, or a refusal, which ends the attempt."""
+        match message:
+            case PromiseMessage():
+                self.on_promise(message.sender, 1, message.ballot, message.chosen_upto, message.page)
+            case Fetched(status=0):
+                self.on_fetched(message.slot, message.ballot, message.kind, message.value)
+            case Nack() if message.ballot == self.candidate_ballot:
+                self.abandon()
+
+    def conclude(self) -> Lead | list[tuple[int, Fetch]] | None:
+        """Return the values that phase 1 forces, or whom to ask for which of them, or ``None``: no quorum yet."""
+        result = self.maybe_lead(0)
+        if result is None or isinstance(result, Lead):
+            return result
+        return [
+            (wanted.node_id, Fetch(sender=self.peers.node_id, slot=wanted.slot, ballot=wanted.ballot))
+            for wanted in result
+        ]
+
+    def take_messages(self) -> list[tuple[int, Message]]:
+        """Remove and return what phase 2 wants sent: ``(receiver, message)``."""
+        return [(receiver, decode(frame)) for receiver, frame in self.ready.take_send_now()]

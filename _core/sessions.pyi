@@ -1,0 +1,5 @@
+from typing import final
+
+@final
+class Sessions:
+    def last(self) -> dict[int, tuple[int, int]]: ...

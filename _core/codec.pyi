@@ -1,4 +1,5 @@
 from enum import IntEnum
+from typing import Any
 
 from typing_extensions import Buffer
 
@@ -55,6 +56,15 @@ class PongFlag(IntEnum):
 class PromiseFlag(IntEnum):
     ENTRY_DAMAGED = 1
 
+class RoundFlag(IntEnum):
+    ROUND_LEADS = 1
+    ROUND_CONNECTED = 2
+    ROUND_HAPPY = 4
+    ROUND_VOTES = 8
+    ROUND_CANDIDATE = 16
+    ROUND_LAGGING = 32
+    ROUND_ALL_HEARD = 64
+
 class ValueKind(IntEnum):
     NOOP = 1
     BATCH = 2
@@ -74,6 +84,6 @@ def encode_frame(
     mark: int = 0,
     payload: bytes = b"",
 ) -> bytes: ...
-def decode_frame(frame: Buffer) -> dict[str, object]: ...
+def decode_frame(frame: Buffer) -> dict[str, Any]: ...
 def encode_batch(commands: list[bytes], *, origin: int, incarnation: int, first_ticket: int) -> bytes: ...
 def decode_batch(value: Buffer) -> tuple[int, int, int, list[bytes]]: ...

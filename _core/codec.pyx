@@ -4,6 +4,8 @@ from libc.string cimport memcpy, memset
 
 from paxos._core.crc32c cimport crc32c
 
+from typing import Any
+
 assert sizeof(FrameHeader) == HEADER_BYTES
 assert sizeof(BatchHead) == 32
 
@@ -91,7 +93,7 @@ def encode_frame(
     return (<const uint8_t *>&header)[:HEADER_BYTES] + payload
 
 
-def decode_frame(const uint8_t[::1] frame not None) -> dict[str, object]:
+def decode_frame(const uint8_t[::1] frame not None) -> dict[str, Any]:
     """Return the fields of one frame (header and payload together).
 
     Raises:

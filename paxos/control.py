@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
 from paxos._core import ballot as ballots
 from paxos._core.codec import (
@@ -239,8 +239,8 @@ class Control:
         elif ballot == self._led_ballot and self._led_ballot and reason == NackReason.NACK_PROMISED:
             # A member promised a higher ballot and can no longer follow. The leader repeats phase 1 above it,
             # at most once an election timeout, so that the member is not lost for good (h20).
-            if self._reclaim_at_us is None:
-                self._reclaim_at_us = max(now_us + self._retry_us, self._last_reclaim_us + self._reclaim_us)
+            earliest = max(now_us + self._retry_us, self._last_reclaim_us + self._reclaim_us)
+            self._reclaim_at_us = self._reclaim_at_us or earliest
         return []
 
     def _on_prepare(self, fields: dict[str, int], _payload: bytes, now_us: int) -> list[Intent]:
@@ -317,5 +317,5 @@ class Control:
         self._best_peer = 0  # only a snapshot of that peer could help; ask somebody else
         return []
 
-    def _send(self, kind: int, receiver: int, **fields: int | bytes) -> Send:
+    def _send(self, kind: int, receiver: int, **fields: Any) -> Send:
         return Send(frame=encode_frame(kind, receiver=receiver, **self._frame_fields, **fields))

@@ -224,7 +224,9 @@ def decode(frame: bytes) -> Message:
         case FrameKind.OPEN:
             return Open(sender=sender, ballot=ballot, start=slot)
         case FrameKind.ACCEPT:
-            return Accept(sender=sender, ballot=ballot, slot=slot, kind=detail, value=payload, chosen_upto=mark)
+            return Accept(
+                sender=sender, ballot=ballot, slot=slot, kind=detail, value=payload, chosen_upto=mark
+            )
         case FrameKind.ACCEPTED:
             return Accepted(sender=sender, ballot=ballot, upto=slot)
         case FrameKind.NACK:

@@ -38,14 +38,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--seeds", type=seed_range, default=range(100), help="A:B, B not included; or one seed"
     )
     parser.add_argument("--jobs", type=int, default=1, help="processes to use (default 1)")
-    parser.add_argument(
-        "--steps", type=int, default=400_000, help="events after which the safety phase ends"
-    )
+    parser.add_argument("--steps", type=int, default=400_000, help="events after which the safety phase ends")
     parser.add_argument("--nodes", type=int, default=None, help="cluster size instead of a drawn one")
     parser.add_argument("--trace", metavar="FILE", help="write the trace of one seed as JSON lines")
-    parser.add_argument(
-        "--keep-going", action="store_true", help="do not stop at the first seed that fails"
-    )
+    parser.add_argument("--keep-going", action="store_true", help="do not stop at the first seed that fails")
     parser.add_argument("--quiet", action="store_true", help="no progress and no table")
     return parser
 
@@ -106,7 +102,9 @@ def main(arguments: list[str] | None = None) -> int:
         if not options.quiet and now - last_shown >= PROGRESS_SECONDS:
             last_shown = now
             rate = coverage.seeds / (now - began)
-            print(f"{coverage.seeds}/{len(seeds)} seeds, {rate:.1f} seeds/s, {len(failed)} failed", flush=True)
+            print(
+                f"{coverage.seeds}/{len(seeds)} seeds, {rate:.1f} seeds/s, {len(failed)} failed", flush=True
+            )
     return report(coverage, failed, time.monotonic() - began, options.quiet)
 
 

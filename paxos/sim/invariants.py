@@ -202,7 +202,11 @@ def check_record(history: History, node: int, record: RecordView) -> None:
             history.add_chosen(record.slot, held, record.ballot)
     if record.kind in (RECORD_ACCEPT, RECORD_CHOSEN):
         i5_learned_value_is_chosen(history, node, record)
-    if record.mark and history.durable_prefix(node, record.mark) < record.mark and record.kind != RECORD_CHOSEN:
+    if (
+        record.mark
+        and history.durable_prefix(node, record.mark) < record.mark
+        and record.kind != RECORD_CHOSEN
+    ):
         raise Violation(
             "I6",
             f"node {node}: a record says chosen up to {record.mark}, durable are the chosen values up to "
@@ -342,7 +346,8 @@ def i8_served_value_is_chosen(history: History, frame: wire.Frame) -> None:
     best = history.durable[frame.sender].best.get(frame.slot)
     if best is None or best.held != held:
         raise Violation(
-            "I6", f"node {frame.sender} serves slot {frame.slot} but durably holds {short(best and best.held)}"
+            "I6",
+            f"node {frame.sender} serves slot {frame.slot} but durably holds {short(best and best.held)}",
         )
 
 

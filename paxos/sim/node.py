@@ -136,9 +136,7 @@ class Node:
     def build_engine(self) -> Engine:
         """Return the engine of this life."""
         members = dict.fromkeys(self.world.nodes, None)
-        return Engine(
-            self.id, CLUSTER, self.incarnation, self.storage, members, self.world.parameters.config
-        )
+        return Engine(self.id, CLUSTER, self.incarnation, self.storage, members, self.world.parameters.config)
 
     def build_control(self) -> Control:
         """Return the control plane of this life, with randomness of its own."""

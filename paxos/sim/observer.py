@@ -141,7 +141,11 @@ class Observer:
         check.i8_applied_is_chosen(history, node, chosen, held)
         check.i12_same_log(history, node, chosen, held)
         history.applied_upto[node] = chosen.slot
-        if chosen.kind == BATCH and chosen.index and (chosen.origin, chosen.incarnation) == (node, incarnation):
+        if (
+            chosen.kind == BATCH
+            and chosen.index
+            and (chosen.origin, chosen.incarnation) == (node, incarnation)
+        ):
             first = chosen.first_ticket - 1
             for offset, command in enumerate(
                 history.submitted[node, incarnation][first : first + chosen.count]

@@ -75,7 +75,9 @@ class World:
         action(*arguments)
         return True
 
-    def run(self, duration_us: int, until: Callable[[], bool] | None = None, steps_max: int = 1 << 60) -> bool:
+    def run(
+        self, duration_us: int, until: Callable[[], bool] | None = None, steps_max: int = 1 << 60
+    ) -> bool:
         """Run for ``duration_us`` of virtual time, or until ``until()``; return what ``until`` says then."""
         end = self.now_us + duration_us
         check_at = 0

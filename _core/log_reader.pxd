@@ -49,6 +49,7 @@ cdef class LogReader:
     cdef uint64_t end                # position at which the log ends
     cdef uint64_t written_end        # offset in the newest segment behind which all bytes are zero
     cdef bint torn                   # something was cut off at `end`
+    cdef uint8_t last_kind           # of the last record; 0 if the log has none
     cdef uint64_t record_count
     cdef uint64_t damaged_values
     cdef uint64_t damaged_headers

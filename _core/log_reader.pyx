@@ -117,6 +117,7 @@ cdef class LogReader:
         self.previous_valid = False
         self.claim = self.end = self.written_end = 0
         self.torn = False
+        self.last_kind = 0
         self.record_count = self.damaged_values = self.damaged_headers = 0
         self.reason = DAMAGE_NONE
         self.damage_position = 0
@@ -268,6 +269,7 @@ cdef class LogReader:
             if status:
                 return status
             self.record_count += 1
+            self.last_kind = head.kind
             self.previous_crc = head.crc
             self.previous_valid = True
             offset += record_bytes(head.length)

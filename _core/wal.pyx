@@ -498,7 +498,7 @@ cdef class Wal:
             return status
         self.state = self.reader.state
         self._begin_segment(&self.reader.head, fd, end, self.reader.previous_crc)
-        self.unmarked = self.touched = start < end
+        self.unmarked = self.touched = start < end and self.reader.last_kind != RECORD_MARK
         self.scanned = True
         while self.oldest < self.state.oldest:
             self._forget_segment(self.oldest)

@@ -1,7 +1,10 @@
+from typing_extensions import disjoint_base
+
 from paxos._core.effects import Ready
 from paxos._core.peers import Peers
 from paxos._core.slots import SlotTable
 
+@disjoint_base
 class AcceptorCore:
     def __init__(
         self,

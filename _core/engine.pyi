@@ -1,8 +1,11 @@
+from typing_extensions import disjoint_base
+
 from paxos._core.acceptor import AcceptorCore
 from paxos._core.heartbeat import HeartbeatCore
 from paxos._core.learner import LearnerCore
 from paxos._core.proposer import ProposerCore
 
+@disjoint_base
 class EngineCore:
     def __init__(
         self,

@@ -7,7 +7,7 @@ a driver carries them out. Nothing here takes the GIL, reads a clock or touches 
 
 from libc.string cimport memcmp, memcpy, memset
 
-from paxos._core.ballot cimport BALLOT_NONE, ballot_node
+from paxos._core.ballot cimport BALLOT_MAX, BALLOT_NONE, ballot_node
 from paxos._core.buffer cimport buffer_copy, buffer_release, buffer_retain
 from paxos._core.codec cimport (
     ACCEPT, ACCEPT_REF, ACCEPTED, BATCH, CHOSEN, CHOSEN_GONE, CONFIGURATION, DECIDE, FETCH, FETCH_CHOSEN, FETCHED,
@@ -96,6 +96,9 @@ cdef class EngineCore:
         place = self.peers.place(header.sender)
         if place < 0:
             self.count.unknown_sender += 1
+            return False
+        if header.ballot > BALLOT_MAX and header.kind != FETCH and header.kind != FETCHED:
+            self.count.broken += 1
             return False
         if header.kind == HELLO:
             return True
@@ -216,6 +219,9 @@ cdef class EngineCore:
         cdef bint happy_with_other = (
             self.heartbeat.is_happy and ballot_node(self.heartbeat.leader) != header.sender
         )
+        if ballot_node(header.ballot) != header.sender:
+            self.count.broken += 1      # every ballot belongs to one proposer
+            return
         self.acceptor.mark = self.learner.known_upto
         if self.acceptor.on_prepare(header, happy_with_other):
             self._check_leadership()
@@ -733,6 +739,8 @@ cdef class EngineCore:
         self.learner.advance_known()
         self._learn()
         self.acceptor.mark = self.learner.known_upto
+        # A ballot of an earlier life may have been led: none of those is ever used again (P3, P11).
+        self.proposer.last_led = self.acceptor.promised
         self.is_recovering = False
         if self.ready.out_of_memory:
             self._stop(FAULT_MEMORY, 0)

@@ -1,6 +1,9 @@
+from typing_extensions import disjoint_base
+
 from paxos._core.effects import Ready
 from paxos._core.peers import Peers
 
+@disjoint_base
 class HeartbeatCore:
     def __init__(
         self,

@@ -1,8 +1,11 @@
+from typing_extensions import disjoint_base
+
 from paxos._core.effects import Ready
 from paxos._core.peers import Peers
 from paxos._core.sessions import Sessions
 from paxos._core.slots import SlotTable
 
+@disjoint_base
 class LearnerCore:
     def __init__(self, peers: Peers, slots: SlotTable | None = None, ready: Ready | None = None) -> None: ...
     @property

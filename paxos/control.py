@@ -81,7 +81,7 @@ class Control:
         self.learner = learner
         self.election = Election(config, random)
         self._log = log
-        self._frame_fields = {
+        self._frame_fields: dict[str, Any] = {
             "sender": node_id,
             "cluster": cluster,
             "incarnation": incarnation,

@@ -27,6 +27,7 @@ cdef class AcceptorCore:
     cdef readonly bint is_quarantined        # never vote again in this identity
     cdef readonly uint64_t unchosen_bytes_max
     cdef readonly uint32_t page_entries
+    cdef uint32_t reports                    # promises reported so far, in whatever number of pages
     cdef bint ack_due                        # an Accepted is owed after the next sync
     cdef uint64_t gap_answered               # `stream_next` for which a gap was reported already, 0: none
     cdef uint64_t transfer_ballot            # leader's ballot that permits ...

@@ -109,6 +109,7 @@ cdef class AcceptorCore:
         reply.ballot = ballot
         reply.slot = first_slot
         reply.mark = self.chosen_upto
+        self.reports += 1
         for slot in range(first, self.slots.top + 1):
             entry = self.slots.get(slot)
             if entry.ballot != BALLOT_NONE or entry.flags & SLOT_DAMAGED:
@@ -150,6 +151,7 @@ cdef class AcceptorCore:
         head.page = page
         head.pages = pages
         head.count = count
+        head.report = self.reports
         memcpy(head.storage, self.peers.storage, 16)
         memcpy(payload.data, &head, sizeof(head))
         while written < count:

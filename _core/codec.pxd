@@ -121,7 +121,7 @@ cdef packed struct PromiseHead:
     uint32_t page            # 0 .. pages - 1
     uint32_t pages
     uint32_t count
-    uint32_t flags
+    uint32_t report          # counts the reports of this incarnation: pages of two never make one promise
     uint8_t storage[16]      # storage UUID of the acceptor
 
 cpdef enum PromiseFlag:

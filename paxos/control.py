@@ -181,6 +181,8 @@ class Control:
     def _conclude(self, now_us: int, *, is_retry: bool = False) -> list[Intent]:
         """Lead if phase 1 is complete; otherwise ask for what is missing."""
         intents: list[Intent] = []
+        if not self.proposer.candidate_ballot:
+            return intents      # a late answer to an attempt that is over, or of an earlier life
         upto, reporter = self.proposer.best_chosen
         if upto > self._chosen_upto and reporter not in (0, self.node_id):
             self.learner.aim(upto)

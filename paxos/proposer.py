@@ -43,6 +43,7 @@ class Promise:
     """The pages of one acceptor's promise, as far as they arrived."""
 
     incarnation: int
+    report: int
     storage: bytes
     page_count: int
     pages: set[int] = field(default_factory=set)
@@ -108,7 +109,7 @@ class Proposer(ProposerCore):
         if not self.candidate_ballot or ballot != self.candidate_ballot or sender not in self.members:
             return False
         try:
-            trimmed, config_slot, number, page_count, count, _flags, storage = PROMISE_HEAD.unpack_from(page)
+            trimmed, config_slot, number, page_count, count, report, storage = PROMISE_HEAD.unpack_from(page)
         except struct.error as error:
             raise ValueError(f"not a page of a promise: {error}") from error
         if len(page) != PROMISE_HEAD.size + count * PROMISE_ENTRY.size or number >= page_count:
@@ -116,10 +117,13 @@ class Proposer(ProposerCore):
                 f"a page of {len(page)} bytes that says it has {count} entries, {number} of {page_count}"
             )
         promise = self.promises.get(sender)
-        if promise is None or promise.incarnation != incarnation or promise.page_count != page_count:
-            # A newer report of the same acceptor replaces the older one as a whole.
-            promise = Promise(incarnation=incarnation, storage=storage, page_count=page_count)
+        if promise is None or (incarnation, report) > (promise.incarnation, promise.report):
+            # A newer report of the same acceptor replaces the older one as a whole: what a page covers
+            # depends on what was chosen there when it was built, so pages of two reports may leave a slot out.
+            promise = Promise(incarnation=incarnation, report=report, storage=storage, page_count=page_count)
             self.promises[sender] = promise
+        elif (incarnation, report) < (promise.incarnation, promise.report) or promise.page_count != page_count:
+            return False
         promise.pages.add(number)
         promise.chosen_upto = max(promise.chosen_upto, chosen_upto)
         promise.trimmed = max(promise.trimmed, trimmed)

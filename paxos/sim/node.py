@@ -20,6 +20,7 @@ from paxos.engine import Engine
 from paxos.sim import wire
 from paxos.sim.disk import MemoryDisk
 from paxos.sim.history import RECORD_INCARNATION
+from paxos.sim.invariants import Violation
 
 if TYPE_CHECKING:
     from paxos.sim.world import World
@@ -349,15 +350,22 @@ class Node:
         if now < blocked:
             self._wake_control(blocked)
             return
-        intents: list[Any] = []
-        while self.control_inbox:
-            intents.extend(self.control.on_frame(self.control_inbox.popleft(), now))
-        intents.extend(self.control.tick(now))
-        for intent in intents:
+        for intent in self._ask_control(now):
             self.post(intent)
         deadline = self.control.deadline_us
         if deadline is not None:
             self._wake_control(max(deadline, now + TICK_US_MIN))
+
+    def _ask_control(self, now: int) -> list[Any]:
+        """Feed the control plane; an exception there would end the control thread for good."""
+        intents: list[Any] = []
+        try:
+            while self.control_inbox:
+                intents.extend(self.control.on_frame(self.control_inbox.popleft(), now))
+            intents.extend(self.control.tick(now))
+        except Exception as error:
+            raise Violation("CONTROL", f"node {self.id}: {type(error).__name__}: {error}") from error
+        return intents
 
     def post(self, intent: Any) -> None:
         """Put an intent into the reactor's mailbox: late, and now and then twice or not at all."""

@@ -28,6 +28,7 @@ cdef enum:
     OUTBOX_BATCHES_MAX = 64      # own batches under way to a leader elsewhere
     RESEND_PERIODS = 4           # a forwarded batch that was not seen chosen for so long is sent again
     FORWARD_HOPS_MAX = 1
+    FORWARD_SHARE = 4            # part of the leader's window that one other node may fill
     HELLO_ANSWER_WANTED = 1
 
 
@@ -575,6 +576,7 @@ cdef class EngineCore:
         return (
             (self.heartbeat.leader != BALLOT_NONE or self.heartbeat.relay != 0)
             and self.outbox.count() < OUTBOX_BATCHES_MAX
+            and self.outbox.held_bytes < self.proposer.window_bytes // FORWARD_SHARE
         )
 
     cdef bint may_spin(self) noexcept nogil:

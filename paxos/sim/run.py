@@ -63,13 +63,19 @@ def election_timeout_us(world: World) -> int:
     return parameters.config.election_timeout_ms * 1000 + slack
 
 
+def knows_first_configuration(world: World, node: Node) -> bool:
+    """Return True if ``node`` knows, or will know when it starts, that slot 1 is chosen."""
+    return world.history.applied_upto[node.id] > 0 or world.history.durable[node.id].mark > 0
+
+
 def choose_core(world: World) -> list[Node]:
-    """Return the nodes of a random majority; all of them while slot 1 is not chosen [h13]."""
+    """Return the nodes of a random majority; all of them if nobody there knows of slot 1 [h13]."""
     nodes = list(world.nodes.values())
-    if 1 not in world.history.chosen:
-        return nodes
     majority = len(nodes) // 2 + 1
-    return world.rng.sample(nodes, world.rng.randint(majority, len(nodes)))
+    core = world.rng.sample(nodes, world.rng.randint(majority, len(nodes)))
+    if any(knows_first_configuration(world, node) for node in core):
+        return core
+    return nodes
 
 
 def all_applied(world: World, nodes: list[Node], commands: list[bytes]) -> bool:

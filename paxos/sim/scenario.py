@@ -5,7 +5,7 @@ pauses and restarts nodes, and waits for conditions in virtual time; the invaria
 
 >>> from paxos.sim.scenario import Scenario
 >>> cluster = Scenario(nodes=3)
->>> leader = cluster.wait_leader()
+>>> leader = cluster.settle()
 >>> commands = cluster.propose(leader, 2)
 >>> cluster.wait_committed(commands)
 >>> cluster.crash(leader)
@@ -139,6 +139,16 @@ class Scenario:
             f"a leader among {allowed}",
         )
         return next(id for id in self.leaders() if id in allowed and self.node(id).leads_firmly)
+
+    def settle(self) -> int:
+        """Wait for a leader and for a first command on all nodes; return the leader.
+
+        Before every node knows that slot 1 is chosen, a missing member is waited for [h13].
+        """
+        leader = self.wait_leader()
+        self.wait_committed(self.propose(leader))
+        self.wait_same_log()
+        return leader
 
     # --- clients ---------------------------------------------------------------------------------------------
 

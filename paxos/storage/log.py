@@ -194,7 +194,8 @@ class ChosenLog(_Log):
             return
         first_slot, run = last
         item = unpack(run, run_length(run) - 1)
-        if log_end is not None and item.length and item.position + item.length >= log_end:
+        places = (unpack(run, at).position for at in range(run_length(run)))
+        if log_end is not None and max(places) >= log_end:
             raise StorageError(
                 f"slot {first_slot + run_length(run) - 1} had been written behind the present end of "
                 "the log: the log was "

@@ -49,8 +49,11 @@ class ChosenItem(Protocol):
 class ChosenSource(Protocol):
     """Where chosen slots come from: the reactor."""
 
+    def wait_unapplied(self, timeout_s: float | None) -> bool | None:
+        """Wait until there is something to take; ``None`` when it has ended and nothing is left."""
+
     def take_chosen(self, timeout_s: float | None, limit: int) -> Sequence[ChosenItem] | None:
-        """Return chosen slots in order, each once; ``[]`` after the timeout; ``None`` when it has stopped."""
+        """Return chosen slots in order, each once. Whoever takes must apply before anybody else takes."""
 
 
 class Run:
@@ -159,8 +162,6 @@ class Applier:
         self._incarnation = incarnation
         self._on_failure = on_failure
         self._lock = threading.Lock()
-        self._early: dict[int, ChosenItem] = {}
-        self._next_slot = first_slot
         self._apply = _batch_function(machine)
         self.failure: BaseException | None = None
         self.applied_slot = first_slot - 1
@@ -169,51 +170,34 @@ class Applier:
         self._moved_waiters = 0
         self._watchers: tuple[Callable[[], None], ...] = ()
 
-    def drain(self, timeout_s: float | None) -> bool:
-        """Apply what is chosen, waiting at most ``timeout_s`` seconds; False when the source has stopped."""
-        items = self._source.take_chosen(timeout_s, TAKE_ITEMS_MAX)
-        if items is None:
-            return False
-        if items:
-            with self._lock:
-                if self.failure is None:
-                    self._admit(items)
-        return True
+    def wait(self, timeout_s: float) -> bool:
+        """Wait at most ``timeout_s`` seconds for something to apply; False when nothing will come any more."""
+        return self.failure is None and self._source.wait_unapplied(timeout_s) is not None
 
-    def _admit(self, items: Sequence[ChosenItem]) -> None:
-        # Two threads may have taken neighbouring runs and come here in the wrong order.
-        if items[0].slot != self._next_slot:
-            for item in items:
-                self._early[item.slot] = item
-            items = self._take_early()
-            if not items:
+    def drain(self, until: Future[Any] | None = None) -> None:
+        """Apply what is chosen, until there is no more or ``until`` is done; at once if another thread does it.
+
+        Taking and applying happen under one lock, which is what keeps the order.
+        """
+        while self._lock.acquire(blocking=False):
+            try:
+                items = None if self.failure is not None else self._source.take_chosen(0.0, TAKE_ITEMS_MAX)
+                if items:
+                    self._apply_items(items)
+            finally:
+                self._lock.release()
+            if not items or (until is not None and until.done()):
                 return
+
+    def _apply_items(self, items: Sequence[ChosenItem]) -> None:
         try:
             self._log.append(items)
             for item in items:
                 self._apply_item(item)
-            self._next_slot = items[-1].slot + 1
-            if self._early:
-                self._admit_early()
         except Exception as error:
             self.failure = error
             self._on_failure(error)
         self._announce()
-
-    def _admit_early(self) -> None:
-        while items := self._take_early():
-            self._log.append(items)
-            for item in items:
-                self._apply_item(item)
-            self._next_slot = items[-1].slot + 1
-
-    def _take_early(self) -> list[ChosenItem]:
-        items = []
-        slot = self._next_slot
-        while slot in self._early:
-            items.append(self._early.pop(slot))
-            slot += 1
-        return items
 
     def _apply_item(self, item: ChosenItem) -> None:
         index = item.index

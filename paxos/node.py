@@ -113,10 +113,8 @@ class Node:
 
     def _apply_loop(self) -> None:
         try:
-            while self.applier.drain(APPLY_WAIT_S):
-                if self._reactor.fault is not None:
-                    self.check_fault()
-                    break
+            while self.applier.wait(APPLY_WAIT_S):
+                self.applier.drain()
         except Exception as error:
             self.fail(_as_paxos_error(error))
         finally:
@@ -298,7 +296,7 @@ class Node:
                 if wait_s <= 0:
                     return
             if self._reactor.wait_chosen(ticket, wait_s):
-                self.applier.drain(0.0)
+                self.applier.drain(until=future)
                 return
 
     def _await_outcome(self, future: Future[Outcome], deadline: float | None) -> Outcome:

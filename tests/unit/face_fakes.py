@@ -100,9 +100,13 @@ class FakeReactor:
             self.changed.wait_for(lambda: not self.alive, timeout_s)
         return [] if self.alive else None
 
-    def take_chosen(self, timeout_s: float, limit: int) -> list[FakeItem] | None:
+    def wait_unapplied(self, timeout_s: float) -> bool | None:
         with self.changed:
             self.changed.wait_for(lambda: self.items or not self.alive, timeout_s)
+            return True if self.items else False if self.alive else None
+
+    def take_chosen(self, timeout_s: float, limit: int) -> list[FakeItem] | None:
+        with self.changed:
             taken, self.items = self.items[:limit], self.items[limit:]
             return taken if taken or self.alive else None
 

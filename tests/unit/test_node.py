@@ -12,13 +12,13 @@ import pytest
 
 from paxos import aio
 from paxos import replica as replica_module
-from paxos.applying import Applier, ApplyFailed, Pending
+from paxos.applying import ApplyFailed
 from paxos.errors import Busy, Closed, OutcomeUnknown, StorageError
 from paxos.node import Node
 from paxos.replica import Replica
 from paxos.state_machine import StateMachine
 from paxos.types import ApplyContext, Config
-from tests.unit.face_fakes import FakeItem, FakeReactor, fake_node
+from tests.unit.face_fakes import FakeReactor, fake_node
 
 
 class Recorder(StateMachine):
@@ -100,31 +100,6 @@ def test_many_threads_each_get_their_own_outcome(open_node: Callable[..., Node])
     assert not wrong
     assert [index for index, _ in machine.seen] == [*range(1, 401)]
     assert not len(node.pending)
-
-
-def test_slots_taken_out_of_order_are_applied_in_order() -> None:
-    class Log:
-        def __init__(self) -> None:
-            self.slots: list[int] = []
-
-        def append(self, items: Any) -> None:
-            self.slots += [item.slot for item in items]
-
-    log, machine = Log(), Recorder()
-    applier = Applier(
-        None,  # type: ignore[arg-type]
-        log,
-        machine,
-        Pending(),
-        node_id=9,
-        incarnation=1,
-        on_failure=lambda error: None,
-    )
-    items = [FakeItem(slot, slot, 1, slot, [b"%d" % slot]) for slot in range(1, 8)]
-    for first, last in ((2, 4), (4, 6), (0, 2), (6, 7)):
-        applier._admit(items[first:last])
-    assert log.slots == [1, 2, 3, 4, 5, 6, 7]
-    assert [index for index, _ in machine.seen] == [1, 2, 3, 4, 5, 6, 7]
 
 
 @pytest.mark.parametrize("combining", [False, True])

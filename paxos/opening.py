@@ -1,11 +1,30 @@
-"""Open a data directory and build what a node is made of."""
+"""Open a data directory, recover its log, and build what a node is made of: :func:`open_parts`."""
 
 from __future__ import annotations
 
+import contextlib
+import uuid
 from pathlib import Path
+from random import Random
 
+from paxos import validation
+from paxos._core.batch import Batcher
+from paxos._core.codec import ValueKind
+from paxos._core.effects import RecordView
+from paxos._core.reactor import Reactor
+from paxos.control import Control
+from paxos.engine import Engine
+from paxos.errors import ConfigError
+from paxos.membership import Configuration
 from paxos.node import Parts
+from paxos.storage.store import Store
+from paxos.transport.zmq_transport import ZmqTransport
 from paxos.types import Config
+
+BATCH_OVERHEAD_BYTES = 64
+"""More than what a batch of one command holds besides the command."""
+PAYLOAD_BYTES_LEAST = 1 << 20
+"""Frames of this size always pass: pages of promises, configurations."""
 
 
 def open_parts(
@@ -17,5 +36,145 @@ def open_parts(
     bind: str | None,
     config: Config,
 ) -> Parts:
-    """Open the directory, recover the log, build everything that a node is made of; start nothing."""
-    raise NotImplementedError
+    """Open the directory, recover the log, build everything that a node is made of; start nothing.
+
+    On return the new incarnation is durable. If anything fails, everything is closed again.
+
+    Raises:
+        ConfigError: the directory belongs to another node or cluster, the members are not those of the log, or
+            an address cannot be listened on.
+        StorageError: the directory is in use or damaged.
+    """
+    first_members = members or {node_id or 1: ""}
+    with contextlib.ExitStack() as undo:
+        store = Store(
+            directory,
+            node_id=node_id,
+            cluster=cluster,
+            first_cluster_id=validation.cluster_id(cluster, first_members),
+            config=config,
+        )
+        undo.callback(store.close)
+        identity = store.identity
+        records: list[RecordView] = []
+        store.recover(records.append)
+        members = _members_of(identity.node_id, members, _newest_configuration(records), directory)
+        engine = Engine(
+            identity.node_id,
+            identity.cluster_id,
+            store.incarnation,
+            identity.storage_bytes,
+            dict.fromkeys(members),
+            config,
+        )
+        for record in records:
+            engine.recover_record(record)
+        engine.recovered()
+        transport = _listen(identity.node_id, members, bind, config)
+        undo.callback(transport.close)
+        store.begin()
+        parts = _assemble(store, engine, transport, members, config)
+        undo.pop_all()
+        return parts
+
+
+def _assemble(
+    store: Store, engine: Engine, transport: ZmqTransport, members: dict[int, str], config: Config
+) -> Parts:
+    identity = store.identity
+    batcher = Batcher(
+        identity.node_id,
+        store.incarnation,
+        batch_bytes_max=config.batch_bytes_max,
+        command_bytes_max=config.command_bytes_max,
+        pending_bytes_max=config.pending_bytes_max,
+    )
+    reactor = Reactor(
+        engine,
+        store.wal,
+        batcher,
+        transport.links,
+        spin_us=config.spin_us,
+        unapplied_bytes_max=config.unapplied_bytes_max,
+    )
+    control = Control(
+        node_id=identity.node_id,
+        cluster=identity.cluster_id,
+        incarnation=store.incarnation,
+        members=members,
+        proposer=engine.proposer_role,
+        learner=engine.learner_role,
+        log=store.log,
+        config=config,
+        random=Random(),
+    )
+
+    def release(clean: bool) -> None:
+        try:
+            transport.close()
+        finally:
+            store.close()
+
+    return Parts(
+        node_id=identity.node_id,
+        cluster=identity.cluster,
+        cluster_id=identity.cluster_id,
+        incarnation=store.incarnation,
+        members=members,
+        config=config,
+        directory=str(store.directory.path),
+        engine=engine,
+        batcher=batcher,
+        reactor=reactor,
+        control=control,
+        log=store.log,
+        release=release,
+    )
+
+
+def _newest_configuration(records: list[RecordView]) -> Configuration | None:
+    """Return the configuration in the highest slot that the log holds, if any."""
+    newest: RecordView | None = None
+    for record in records:
+        is_newer = newest is None or record.slot >= newest.slot
+        if record.value_kind == ValueKind.CONFIGURATION and record.value and is_newer:
+            newest = record
+    return None if newest is None else Configuration.decode(newest.value or b"")
+
+
+def _members_of(
+    node_id: int, given: dict[int, str] | None, logged: Configuration | None, directory: Path
+) -> dict[int, str]:
+    """Return node id and address of every member: the log says who, the constructor may say where."""
+    if logged is None:
+        return given if given is not None else {node_id: f"inproc://paxos-{uuid.uuid4().hex}"}
+    if given is None:
+        members = {member: known.address for member, known in sorted(logged.members.items())}
+        if len(members) == 1:  # nobody connects to a node of one
+            members = {node_id: f"inproc://paxos-{uuid.uuid4().hex}"}
+        return members
+    if set(given) != set(logged.members):
+        raise ConfigError(
+            f"{directory} belongs to a log with the members {sorted(logged.members)}, not {sorted(given)}: "
+            "members are changed through the log, not by the constructor; leave members out to take them from there"
+        )
+    return given
+
+
+def _listen(node_id: int, members: dict[int, str], bind: str | None, config: Config) -> ZmqTransport:
+    transport = ZmqTransport(
+        bind or members[node_id],
+        advertised=members[node_id],
+        value_bytes_max=max(
+            config.batch_bytes_max, config.command_bytes_max + BATCH_OVERHEAD_BYTES, PAYLOAD_BYTES_LEAST
+        ),
+    )
+    try:
+        for member, address in members.items():
+            if member != node_id:
+                transport.connect(member, address)
+    except BaseException:
+        transport.close()
+        raise
+    return transport
+

@@ -97,7 +97,7 @@ class Identity:
             )
         try:
             identity = cls(**fields)
-            if len(identity.storage_bytes) != 16 or identity.cluster_id != cluster_id(identity.cluster):
+            if len(identity.storage_bytes) != 16 or not 0 < identity.cluster_id < 1 << 64:
                 raise ValueError("inconsistent fields")
         except (TypeError, ValueError, AttributeError) as error:
             raise _damaged_identity(path) from error
@@ -162,6 +162,7 @@ class DataDirectory:
         path: created if it does not exist.
         node_id: this node; ``None`` takes the one that the directory was made for (1 for a new one).
         cluster: name of the cluster; ``None`` takes the directory's own (``"paxos"`` for a new one).
+        first_cluster_id: cluster id of a new directory; ``None`` derives it from the name. Once written it stays.
         create: make a directory that is missing or empty; if false, that is an error.
 
     Attributes:
@@ -179,9 +180,11 @@ class DataDirectory:
         *,
         node_id: int | None = None,
         cluster: str | None = None,
+        first_cluster_id: int | None = None,
         create: bool = True,
     ) -> None:
         self.path = Path(path)
+        self._first_cluster_id = first_cluster_id
         self._pid = os.getpid()
         self._lock = -1
         if node_id is not None and not 1 <= node_id <= 0xFFFF:
@@ -319,7 +322,7 @@ class DataDirectory:
         identity = Identity(
             node_id=1 if node_id is None else node_id,
             cluster=name,
-            cluster_id=cluster_id(name),
+            cluster_id=cluster_id(name) if self._first_cluster_id is None else self._first_cluster_id,
             storage=str(uuid.uuid4()),
         )
         try:

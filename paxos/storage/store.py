@@ -23,7 +23,7 @@ class Store:
     (``store.recover(engine.recover)``, or natively through ``store.wal``); ``store.begin()``; only then send.
 
     Args:
-        path, node_id, cluster: see :class:`paxos.storage.directory.DataDirectory`.
+        path, node_id, cluster, first_cluster_id: see :class:`paxos.storage.directory.DataDirectory`.
         config: for the sizes and periods of the log.
 
     Attributes:
@@ -42,6 +42,7 @@ class Store:
         *,
         node_id: int | None = None,
         cluster: str | None = None,
+        first_cluster_id: int | None = None,
         config: Config | None = None,
         create: bool = True,
     ) -> None:
@@ -49,7 +50,9 @@ class Store:
         self._wal: WriteAheadLog | None = None
         self._catalogue: Catalogue | None = None
         self._log: ChosenLog | None = None
-        self.directory = DataDirectory(path, node_id=node_id, cluster=cluster, create=create)
+        self.directory = DataDirectory(
+            path, node_id=node_id, cluster=cluster, first_cluster_id=first_cluster_id, create=create
+        )
         try:
             self.identity: Identity = self.directory.identity
             self._wal = WriteAheadLog(

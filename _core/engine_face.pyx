@@ -192,6 +192,10 @@ cdef class EngineFace(EngineCore):
             "fault": self.fault_text,
         }
 
+    def answered(self) -> dict[int, dict[str, int]]:
+        """Return who has answered the present heartbeat round, by node id; safe to read from any thread."""
+        return self.heartbeat.answered()
+
     def inspect(self) -> dict[str, object]:
         """Return everything a person or an invariant checker wants to know. Not while a reactor drives it."""
         seen = self.glance()

@@ -32,6 +32,7 @@ from paxos.errors import (
     StorageError,
 )
 from paxos.futures import Future, RunOutcome
+from paxos.messages import Transfer
 from paxos.types import Config, Entry, Outcome
 
 logger = logging.getLogger("paxos")
@@ -41,6 +42,8 @@ CONTROL_WAIT_S_MAX = 0.25
 CALLER_SLICE_S = 0.05
 """A blocked caller looks at the state of the node this often."""
 BUSY_RETRY_S = 0.001
+HEARD_PERIODS = 4
+"""A member that answered within this many heartbeat periods counts as heard."""
 
 
 def now_us() -> int:
@@ -86,6 +89,7 @@ class Node:
         self._kept_from: int | None = None
         self._released = False
         self._last_look: dict[str, Any] = {}
+        self._answers: dict[int, tuple[float, dict[str, int]]] = {}
         self.applier = Applier(
             parts.reactor,
             parts.log,
@@ -125,15 +129,17 @@ class Node:
         control, reactor = self.parts.control, self._reactor
         try:
             while not self._closing.is_set():
-                wait_us = control.next_deadline_us - now_us()
-                frames = reactor.take_cold(min(max(wait_us / 1e6, 0.0), CONTROL_WAIT_S_MAX))
+                deadline = control.deadline_us
+                wait_s = CONTROL_WAIT_S_MAX if deadline is None else (deadline - now_us()) / 1e6
+                frames = reactor.take_cold(min(max(wait_s, 0.0), CONTROL_WAIT_S_MAX))
                 if frames is None:
                     return
                 for frame in frames:
                     try:
                         intents = control.on_frame(frame, now_us())
-                    except RemoteProtocolError as error:  # a peer's mistake never stops this node
-                        logger.warning("node %d dropped a frame: %s", self.parts.node_id, error)
+                    except (RemoteProtocolError, StorageError) as error:
+                        # A peer's mistake, or a value for a peer that cannot be read here: never fatal.
+                        logger.warning("node %d could not answer a frame: %s", self.parts.node_id, error)
                         continue
                     self._post(intents)
                 self._post(control.tick(now_us()))
@@ -344,13 +350,35 @@ class Node:
         """Return the reactor's status; after the end, the last one there was."""
         with self._reading:
             if not self._released:
-                self._last_look = self._reactor.status()
+                seen = self.parts.engine.glance()
+                leads = bool(seen["is_leader"])
+                self._note_answers()
+                self._last_look = seen | {
+                    "role": "leader" if leads else "candidate" if seen["is_candidate"] else "follower",
+                    "leader": (self.parts.node_id if leads else seen["leader"]) or None,
+                }
         return self._last_look
+
+    def heard(self) -> dict[int, dict[str, int]]:
+        """Return what the other members that were heard of late said, by node id."""
+        with self._reading:
+            if not self._released:
+                self._note_answers()
+        since = time.monotonic() - HEARD_PERIODS * self.parts.config.heartbeat_ms / 1000
+        return {node: said for node, (when, said) in dict(self._answers).items() if when >= since}
+
+    def _note_answers(self) -> None:
+        now = time.monotonic()
+        for node, said in self.parts.engine.answered().items():
+            self._answers[node] = (now, said)
 
     def inspect(self) -> dict[str, Any]:
         """Return everything that the parts say about themselves."""
         return {
-            "reactor": self.look(),
+            "engine": self.look(),
+            "counters": self.parts.engine.counters(),
+            "reactor": self._reactor.status(),
+            "heard": self.heard(),
             "node_id": self.parts.node_id,
             "members": dict(self.parts.members),
             "cluster_id": self.parts.cluster_id,
@@ -392,42 +420,38 @@ class Node:
         """Let what was handed over be chosen, for half of the time."""
         until = time.monotonic() + max(deadline - time.monotonic(), 0.0) / 2
         while len(self.pending) and time.monotonic() < until and self.failure is None:
-            if self._reactor.status().get("leader") is None:
+            if self.look()["leader"] is None:
                 return  # nobody to choose it: waiting is pointless
             time.sleep(0.002)
 
     def _hand_over(self, deadline: float) -> None:
-        if len(self.parts.members) == 1 or self._reactor.status().get("role") != "leader":
+        if len(self.parts.members) == 1 or self.look()["role"] != "leader" or not self.transfer(None):
             return
-        self.transfer(None)
         until = min(deadline, time.monotonic() + 4 * self.parts.config.election_timeout_ms / 1000)
         while time.monotonic() < until and self.failure is None:
-            if self._reactor.status().get("role") != "leader":
+            if self.look()["role"] != "leader":
                 return
             time.sleep(0.005)
 
-    def transfer(self, heir: int | None) -> None:
-        """Ask the reactor to hand leadership to ``heir``, or to the member that has the most of the log."""
-        from paxos.messages import Transfer
+    def transfer(self, heir: int | None) -> bool:
+        """Ask the reactor to hand leadership to ``heir``, or to the member that has the most of the log.
 
+        False if nobody is there to take it.
+        """
         if heir is None:
             heir = self._best_heir()
         if heir is not None:
             self._reactor.post(Transfer(heir=heir))
+        return heir is not None
 
     def _best_heir(self) -> int | None:
-        peers = self._reactor.status().get("peers", {})
-        heard = {
-            node: peer for node, peer in peers.items() if node != self.parts.node_id and peer.get("heard")
-        }
-        if not heard:
-            return None
-        best: int = max(heard, key=lambda node: (heard[node].get("chosen_upto", 0), -node))
-        return best
+        until = time.monotonic() + HEARD_PERIODS * self.parts.config.heartbeat_ms / 1000
+        while not (heard := self.heard()) and time.monotonic() < until:
+            time.sleep(0.001)  # between the opening of a round and its first answer
+        return max(heard, key=lambda node: (heard[node]["chosen_upto"], -node), default=None)
 
     def _stop_threads(self, abrupt: bool) -> None:
-        with contextlib.suppress(Exception):
-            self._reactor.stop()
+        stopped = self._reactor.stop()
         current = threading.current_thread()
         for thread in (self._apply_thread, self._control_thread):
             if thread is not current and thread.is_alive():
@@ -443,7 +467,13 @@ class Node:
         # Readers of the log hold this lock while they read: the files are not closed under them.
         with self._reading:
             self._released = True
-            self.parts.release(not abrupt and self.failure is None)
+            if stopped:
+                self.parts.release(not abrupt and self.failure is None)
+            else:
+                logger.error(
+                    "node %d: the disk does not answer; its files stay open until the process ends",
+                    self.parts.node_id,
+                )
 
 
 def _fault_error(fault: Any) -> PaxosError:

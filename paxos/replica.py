@@ -244,13 +244,13 @@ class Replica:
         node.check_fault()
         seen = node.look()
         stopped = node.closed or node.failure is not None
-        leader = seen.get("leader") or None
-        peers = seen.get("peers") or {}
+        leader = seen.get("leader")
+        heard = node.heard()
         return Status(
             node_id=parts.node_id,
             role="stopped" if stopped else str(seen.get("role", "follower")),
             leader=None if stopped else leader,
-            ballot=int(seen.get("ballot", 0)),
+            ballot=int(seen.get("promised", 0)),
             chosen_upto=int(seen.get("chosen_upto", 0)),
             applied_slot=node.applier.applied_slot,
             last_index=node.applied_index,
@@ -263,9 +263,9 @@ class Replica:
                 PeerStatus(
                     node_id=peer,
                     address=parts.members.get(peer),
-                    heard=bool(peers.get(peer, {}).get("heard", False)),
+                    heard=peer in heard,
                     leads=peer == leader,
-                    chosen_upto=int(peers.get(peer, {}).get("chosen_upto", 0)),
+                    chosen_upto=heard[peer]["chosen_upto"] if peer in heard else 0,
                 )
                 for peer in sorted(parts.members)
                 if peer != parts.node_id

@@ -38,7 +38,7 @@ class FakeLog:
 
 
 class FakeControl:
-    next_deadline_us = 1 << 62
+    deadline_us = None
 
     def on_frame(self, frame: bytes, now_us: int) -> list[Any]:
         return []
@@ -85,12 +85,13 @@ class FakeReactor:
             self.chosen_ticket = commands.first_ticket + len(commands) - 1
             self.changed.notify_all()
 
-    def stop(self) -> None:
+    def stop(self) -> bool:
         self.alive = False
         if self.thread.is_alive():
             self.thread.join(5)
         with self.changed:
             self.changed.notify_all()
+        return True
 
     def post(self, intent: Any) -> None:
         self.posted.append(intent)
@@ -115,7 +116,18 @@ class FakeReactor:
             return self.changed.wait_for(lambda: self.chosen_ticket >= ticket or not self.alive, timeout_s)
 
     def status(self) -> dict[str, Any]:
-        return {"role": "leader", "leader": 1, "ballot": 1 << 16, "chosen_upto": self.slot, "peers": {}}
+        return {}
+
+
+class FakeEngine:
+    def glance(self) -> dict[str, Any]:
+        return {"is_leader": True, "leader": 1, "promised": 1 << 16, "chosen_upto": 0, "is_candidate": False}
+
+    def answered(self) -> dict[int, dict[str, int]]:
+        return {}
+
+    def counters(self) -> dict[str, int]:
+        return {}
 
 
 def fake_node(machine: Any = None, config: Config | None = None) -> Node:
@@ -136,7 +148,7 @@ def fake_node(machine: Any = None, config: Config | None = None) -> Node:
         members={1: "inproc://1"},
         config=config,
         directory="nowhere",
-        engine=None,
+        engine=FakeEngine(),
         batcher=batcher,
         reactor=FakeReactor(batcher),
         control=FakeControl(),

@@ -191,7 +191,7 @@ class Applier:
 
     def _apply_items(self, items: Sequence[ChosenItem]) -> None:
         try:
-            self._log.append(items)
+            self._log.append(items, flush=False)
             for item in items:
                 self._apply_item(item)
         except Exception as error:

@@ -13,10 +13,12 @@ Nothing here refers to :class:`paxos.Replica`, so a replica that is forgotten ca
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,8 +44,23 @@ CONTROL_WAIT_S_MAX = 0.25
 CALLER_SLICE_S = 0.05
 """A blocked caller looks at the state of the node this often."""
 BUSY_RETRY_S = 0.001
+FLUSH_SLOTS = 8192
+"""Places of chosen slots that gather in memory before they go to the catalogue."""
 HEARD_PERIODS = 4
 """A member that answered within this many heartbeat periods counts as heard."""
+
+
+_nodes: weakref.WeakSet[Node] = weakref.WeakSet()
+
+
+def _pin_after_fork() -> None:
+    # The child has none of the threads: destroying what belongs to them would wait for them, or touch files and
+    # sockets of the parent. So nothing of a node is ever destroyed there.
+    for node in list(_nodes):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(node))
+
+
+os.register_at_fork(after_in_child=_pin_after_fork)
 
 
 def now_us() -> int:
@@ -109,6 +126,7 @@ class Node:
 
     def start(self) -> None:
         """Start the threads."""
+        _nodes.add(self)
         self._reactor.start()
         self._apply_thread.start()
         self._control_thread.start()
@@ -117,13 +135,18 @@ class Node:
 
     def _apply_loop(self) -> None:
         try:
+            log = self.parts.log
             while self.applier.wait(APPLY_WAIT_S):
                 self.applier.drain()
+                if log.unwritten_slots >= FLUSH_SLOTS:
+                    log.flush()  # on this thread only: LMDB wants one writer
         except Exception as error:
             self.fail(_as_paxos_error(error))
         finally:
             self.check_fault()
             self.applier.end()
+            with contextlib.suppress(StorageError):  # a cache: what is missing is rebuilt at the next start
+                self.parts.log.flush()
 
     def _control_loop(self) -> None:
         control, reactor = self.parts.control, self._reactor
@@ -320,6 +343,17 @@ class Node:
                     raise OutcomeUnknown(
                         "no outcome within the time given; the command was handed over and may yet be applied"
                     ) from None
+
+    def wait_settled(self, timeout_s: float) -> None:
+        """Wait until this node leads and has applied all that the log held when it took over."""
+        deadline = time.monotonic() + timeout_s
+        while self.failure is None and time.monotonic() < deadline:
+            seen = self.look()
+            own_noop = int(seen["own_noop_slot"])
+            if seen["is_leader"] and own_noop and self.applier.applied_slot >= own_noop:
+                return
+            self.check_fault()
+            time.sleep(0.001)
 
     # -- reading the log -----------------------------------------------------------------------------------
 

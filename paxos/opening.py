@@ -177,4 +177,3 @@ def _listen(node_id: int, members: dict[int, str], bind: str | None, config: Con
         transport.close()
         raise
     return transport
-

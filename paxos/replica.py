@@ -19,6 +19,8 @@ from paxos.subscribe import READ_AHEAD_ENTRIES, Subscription
 from paxos.types import Config, Entry, Outcome
 
 CLOSE_TIMEOUT_S = 5.0
+SETTLE_S_MAX = 5.0
+"""A one-node log waits this long at most to have applied, when opened, all that it holds."""
 
 
 class Replica:
@@ -90,6 +92,8 @@ class Replica:
         self._finalizer = weakref.finalize(self, Node.close, self._node, CLOSE_TIMEOUT_S)
         try:
             self._node.start()
+            if len(parts.members) == 1:
+                self._node.wait_settled(SETTLE_S_MAX)
         except BaseException:
             self._node.close(0.0, abrupt=True)
             raise
@@ -311,7 +315,6 @@ class Replica:
         node. Everything that was acknowledged is on disk. Takes about ``timeout`` seconds at most.
         """
         seconds = validation.check_timeout(timeout)
-        self._node.check_process()
         self._node.close(CLOSE_TIMEOUT_S if seconds is None else seconds)
         self._finalizer.detach()
 

@@ -207,9 +207,13 @@ class ChosenLog(_Log):
         self._tail = last
         self._first_slot = catalogue.first_slot()
 
-    def append(self, items: Iterable[ChosenSlot]) -> None:
-        """Take over chosen slots, in order; those that are already here are passed over. Apply thread "
-        "only."""
+    def append(self, items: Iterable[ChosenSlot], *, flush: bool = True) -> None:
+        """Take over chosen slots, in order; those that are already here are passed over.
+
+        Args:
+            items: of one thread at a time.
+            flush: write to the catalogue when much has gathered; only the one thread that flushes may ask for it.
+        """
         for item in items:
             if item.slot <= self._last_slot:
                 continue
@@ -218,7 +222,7 @@ class ChosenLog(_Log):
                 self._run += pack(located)
                 self._last_slot = item.slot
                 self._next_index = located.first_index + located.command_count
-        if self.unwritten_slots >= FLUSH_SLOTS:
+        if flush and self.unwritten_slots >= FLUSH_SLOTS:
             self.flush()
 
     @property

@@ -191,7 +191,9 @@ def test_d7_a_full_disk_refuses_and_resumes(tmp_path: Path) -> None:
 
 @pytest.fixture(params=["inproc", "tcp", "ipc"])
 def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[paxos.LocalCluster]:
-    with paxos.LocalCluster(3, state_machine=Recorder, directory=tmp_path, transport=request.param) as cluster:
+    with paxos.LocalCluster(
+        3, state_machine=Recorder, directory=tmp_path, transport=request.param
+    ) as cluster:
         cluster.leader(WAIT_S)
         yield cluster
 
@@ -293,7 +295,9 @@ def test_many_threads_on_every_node_while_the_leader_dies(tcp_cluster: paxos.Loc
             else:
                 acknowledged.append((outcome.index, command))
 
-    threads = [threading.Thread(target=work, args=(replica, name)) for replica in tcp_cluster for name in range(3)]
+    threads = [
+        threading.Thread(target=work, args=(replica, name)) for replica in tcp_cluster for name in range(3)
+    ]
     for thread in threads:
         thread.start()
     until(lambda: len(acknowledged) > 200, "200 commands")
@@ -355,7 +359,9 @@ def test_the_asyncio_face_on_three_nodes(tmp_path: Path) -> None:
                 seen.append(entry.command)
                 if len(seen) == 300:
                     break
-            assert {outcome.index: b"%d" % at for at, outcome in enumerate(outcomes)} == dict(enumerate(seen, 1))
+            assert {outcome.index: b"%d" % at for at, outcome in enumerate(outcomes)} == dict(
+                enumerate(seen, 1)
+            )
         finally:
             await asyncio.gather(*(replica.close() for replica in replicas))
 
@@ -420,7 +426,11 @@ def test_bad_commands_and_a_closed_replica(tmp_path: Path) -> None:
     assert replica.submit_many([]).result(WAIT_S).count == 0
     replica.close()
     replica.close()
-    for call in (lambda: replica.propose(b"x"), lambda: replica.submit(b"x"), lambda: replica.submit_many([b"x"])):
+    for call in (
+        lambda: replica.propose(b"x"),
+        lambda: replica.submit(b"x"),
+        lambda: replica.submit_many([b"x"]),
+    ):
         with pytest.raises(Closed):
             call()
     with pytest.raises(Closed):
@@ -458,7 +468,9 @@ def test_c7_a_forked_child_cannot_use_a_replica_and_hurts_nobody(tmp_path: Path)
 
 @pytest.mark.parametrize("how", ["forgotten", "unhandled exception", "sys.exit"])
 def test_x8_a_replica_left_open_is_closed_at_exit(tmp_path: Path, how: str) -> None:
-    ending = {"forgotten": "", "unhandled exception": "raise ValueError('oops')", "sys.exit": "sys.exit(0)"}[how]
+    ending = {"forgotten": "", "unhandled exception": "raise ValueError('oops')", "sys.exit": "sys.exit(0)"}[
+        how
+    ]
     script = f"""
 import sys, paxos
 replica = paxos.Replica(sys.argv[1])

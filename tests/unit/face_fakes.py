@@ -28,7 +28,12 @@ class FakeLog:
     def __init__(self) -> None:
         self.commands: list[Entry] = []
 
-    def append(self, items: Any) -> None:
+    unwritten_slots = 0
+
+    def flush(self) -> None:
+        pass
+
+    def append(self, items: Any, *, flush: bool = True) -> None:
         for item in items:
             for offset in range(item.count if item.index else 0):
                 self.commands.append(Entry(item.index + offset, item.slot, item.commands[offset]))
@@ -121,7 +126,14 @@ class FakeReactor:
 
 class FakeEngine:
     def glance(self) -> dict[str, Any]:
-        return {"is_leader": True, "leader": 1, "promised": 1 << 16, "chosen_upto": 0, "is_candidate": False}
+        return {
+            "is_leader": True,
+            "leader": 1,
+            "promised": 1 << 16,
+            "chosen_upto": 0,
+            "is_candidate": False,
+            "own_noop_slot": -1,
+        }
 
     def answered(self) -> dict[int, dict[str, int]]:
         return {}

@@ -139,9 +139,11 @@ cdef class EngineCore:
         elif kind == HELLO:
             self._on_hello(header, payload)
         elif kind == TRANSFER:
-            self.acceptor.on_transfer(header)
-            if header.slot == self.peers.node_id:
-                self._to_control(header, NULL)
+            # Only the leader that is followed may hand over, and only what it leads.
+            if ballot_node(header.ballot) == header.sender and header.ballot == self.heartbeat.leader:
+                self.acceptor.on_transfer(header)
+                if header.slot == self.peers.node_id:
+                    self._to_control(header, NULL)
         elif kind == PROMISE or kind == FETCHED or kind == FETCH_CHOSEN or kind == CHOSEN_GONE:
             self._to_control(header, payload)
         else:

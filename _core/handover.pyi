@@ -1,9 +1,15 @@
+from typing import final
+
 from paxos._core.batch import Commands
 
+@final
 class Mailbox: ...
+@final
 class ColdQueue: ...
+@final
 class ChosenQueue: ...
 
+@final
 class ChosenItem:
     @property
     def slot(self) -> int: ...

@@ -1,14 +1,17 @@
+from typing import Self, final
+
 from paxos._core.reactor import Reactor
 
+@final
 class NativeLoad:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         reactor: Reactor,
         count: int,
         command_bytes: int = 256,
         pause_us: int = 0,
         patience_s: float = 60.0,
-    ) -> None: ...
+    ) -> Self: ...
     def start(self) -> None: ...
     def join(self, timeout_s: float | None = None) -> bool: ...
     def stop(self, timeout_s: float | None = 5.0) -> bool: ...

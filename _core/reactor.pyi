@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, Self, final
 
 from paxos._core.batch import Batcher
 from paxos._core.engine import EngineCore
@@ -6,6 +6,7 @@ from paxos._core.handover import ChosenItem
 from paxos._core.links import Links
 from paxos._core.wal import Wal
 
+@final
 class Reactor:
     @property
     def engine(self) -> EngineCore: ...
@@ -15,8 +16,8 @@ class Reactor:
     def batcher(self) -> Batcher: ...
     @property
     def links(self) -> Links: ...
-    def __init__(
-        self,
+    def __new__(
+        cls,
         engine: EngineCore,
         wal: Wal,
         batcher: Batcher,
@@ -24,7 +25,7 @@ class Reactor:
         *,
         spin_us: int = 300,
         unapplied_bytes_max: int = ...,
-    ) -> None: ...
+    ) -> Self: ...
     def start(self) -> None: ...
     def stop(self, timeout_s: float | None = 5.0) -> bool: ...
     @property

@@ -8,9 +8,12 @@ because a higher one was heard of.
 
 from __future__ import annotations
 
-from random import Random
+from typing import TYPE_CHECKING
 
 from paxos.types import Config
+
+if TYPE_CHECKING:
+    from random import Random
 
 GROWTH_MAX = 4
 

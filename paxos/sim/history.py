@@ -38,8 +38,8 @@ class Applied(NamedTuple):
     """One slot of the one log that all nodes must apply."""
 
     held: Held
-    index: int
-    count: int
+    index: int  # type: ignore[assignment]
+    count: int  # type: ignore[assignment]
     digest: int
 
 

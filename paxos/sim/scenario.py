@@ -19,6 +19,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import permutations
+from typing import Any
 
 from paxos.sim import wire
 from paxos.sim.invariants import Violation
@@ -89,7 +90,7 @@ class Scenario:
         start: bool = True,
         trace: Trace | None = None,
         world_class: type[World] = World,
-        **overrides: float,
+        **overrides: Any,
     ) -> None:
         parameters = replace(
             Parameters(nodes=nodes, config=config, delay_us=200, sync_us=100, control_us=100), **overrides

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from random import Random
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from paxos._core import ballot as ballots
 from paxos._core.codec import (
@@ -28,6 +27,9 @@ from paxos.membership import Configuration, Member
 from paxos.messages import Campaign, Configure, Intent, Lead, Send, Transfer
 from paxos.proposer import Proposer
 from paxos.types import Config
+
+if TYPE_CHECKING:
+    from random import Random
 
 _SUMMARY = struct.Struct("<QQQQQQQIHH")
 
@@ -182,7 +184,7 @@ class Control:
         """Lead if phase 1 is complete; otherwise ask for what is missing."""
         intents: list[Intent] = []
         if not self.proposer.candidate_ballot:
-            return intents      # a late answer to an attempt that is over, or of an earlier life
+            return intents  # a late answer to an attempt that is over, or of an earlier life
         upto, reporter = self.proposer.best_chosen
         if upto > self._chosen_upto and reporter not in (0, self.node_id):
             self.learner.aim(upto)

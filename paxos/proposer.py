@@ -122,7 +122,10 @@ class Proposer(ProposerCore):
             # depends on what was chosen there when it was built, so pages of two reports may leave a slot out.
             promise = Promise(incarnation=incarnation, report=report, storage=storage, page_count=page_count)
             self.promises[sender] = promise
-        elif (incarnation, report) < (promise.incarnation, promise.report) or promise.page_count != page_count:
+        elif (incarnation, report) < (
+            promise.incarnation,
+            promise.report,
+        ) or promise.page_count != page_count:
             return False
         promise.pages.add(number)
         promise.chosen_upto = max(promise.chosen_upto, chosen_upto)

@@ -37,6 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seeds", type=seed_range, default=range(100), help="A:B, B not included; or one seed"
     )
+    parser.add_argument("--seed", type=int, default=None, help="one seed, like --seeds N")
     parser.add_argument("--jobs", type=int, default=1, help="processes to use (default 1)")
     parser.add_argument("--steps", type=int, default=400_000, help="events after which the safety phase ends")
     parser.add_argument("--nodes", type=int, default=None, help="cluster size instead of a drawn one")
@@ -49,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
 def reproduce(seed: int, steps: int, nodes: int | None) -> str:
     """Return the one command that runs a seed again, with its trace."""
     size = f" --nodes {nodes}" if nodes else ""
-    return f"python -m paxos.sim --seeds {seed}{size} --steps {steps} --trace seed-{seed}.jsonl"
+    return f"python -m paxos.sim --seed {seed}{size} --steps {steps} --trace seed-{seed}.jsonl"
 
 
 def one(job: tuple[int, int, int | None]) -> Result:
@@ -79,7 +80,7 @@ def traced(seed: int, steps: int, nodes: int | None, path: str) -> Result:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
     options = build_parser().parse_args(arguments)
-    seeds: range = options.seeds
+    seeds: range = options.seeds if options.seed is None else range(options.seed, options.seed + 1)
     if options.trace and len(seeds) != 1:
         print("--trace wants exactly one seed", file=sys.stderr)
         return 2

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from paxos.sim.world import World
 
 
+CRASH_POINTS = (CrashPoint.NOW, CrashPoint.AFTER_APPEND, CrashPoint.AFTER_APPEND, CrashPoint.AFTER_SYNC)
+
+
 class Faults:
     """Draws the next fault and its time from the world's one source of randomness."""
 
@@ -39,11 +42,7 @@ class Faults:
     def _strike(self) -> None:
         if not self.running:
             return
-        point = self.world.rng.uniform(0.0, self._total)
-        for name, rate in self._rates.items():
-            point -= rate
-            if point <= 0:
-                break
+        (name,) = self.world.rng.choices(list(self._rates), weights=list(self._rates.values()))
         getattr(self, "_" + name)()
         self._next()
 
@@ -62,7 +61,7 @@ class Faults:
         node = self._victim()
         if node is None:
             return
-        point = self.world.rng.choice(list(CrashPoint))
+        point = self.world.rng.choice(CRASH_POINTS)
         if point is CrashPoint.NOW:
             self.world.crash(node)
         else:

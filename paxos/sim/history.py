@@ -34,12 +34,23 @@ class Vote(NamedTuple):
     held: Held
 
 
+class Marks(NamedTuple):
+    """How far a node believes to be, in the order of I11."""
+
+    promised: int = 0
+    trimmed: int = 0
+    applied: int = 0
+    chosen_upto: int = 0
+    known_upto: int = 0
+    last: int = 0
+
+
 class Applied(NamedTuple):
     """One slot of the one log that all nodes must apply."""
 
     held: Held
-    index: int  # type: ignore[assignment]
-    count: int  # type: ignore[assignment]
+    first_index: int
+    command_count: int
     digest: int
 
 

@@ -27,6 +27,7 @@ from paxos.sim.history import (
     Durable,
     Held,
     History,
+    Marks,
 )
 
 
@@ -389,11 +390,11 @@ def i12_same_log(history: History, node: int, chosen: ChosenView, held: Held) ->
         raise Violation(
             "I12", f"slot {chosen.slot}: node {node} applies {short(held)}, others {short(entry.held)}"
         )
-    if chosen.index != entry.index or (entry.index and chosen.count != entry.count):
+    if chosen.index != entry.first_index or (entry.first_index and chosen.count != entry.command_count):
         raise Violation(
             "I12",
             f"slot {chosen.slot}: node {node} applies index {chosen.index} (count {chosen.count}), "
-            f"expected {entry.index} (count {entry.count})",
+            f"expected {entry.first_index} (count {entry.command_count})",
         )
 
 
@@ -420,10 +421,41 @@ def i8_applied_is_chosen(history: History, node: int, chosen: ChosenView, held: 
         )
 
 
-def i11_state_order(node: int, trimmed: int, applied: int, chosen_upto: int, last: int) -> None:
-    """I11: trimmed <= applied <= chosen_upto <= last slot held, on every node."""
-    if not trimmed <= applied <= chosen_upto <= last:
+def i11_state_order(node: int, marks: Marks) -> None:
+    """I11: trimmed <= applied <= chosen <= known <= last slot held, on every node."""
+    _, trimmed, applied, chosen_upto, known_upto, last = marks
+    if not trimmed <= applied <= chosen_upto <= known_upto <= last:
+        raise Violation("I11", f"node {node} is out of order: {marks}")
+
+
+def i5_marks_never_go_back(node: int, before: Marks, after: Marks) -> None:
+    """I5: within one life of a node no mark moves back."""
+    if any(new < old for old, new in zip(before, after, strict=True)):
+        raise Violation("I5", f"node {node} went back from {before} to {after}")
+
+
+def i6_own_promise_is_durable(history: History, node: int, marks: Marks) -> None:
+    """I6: what a node believes to have promised durably is what its log says."""
+    durable = history.durable[node].promised
+    if marks.promised != durable:
         raise Violation(
-            "I11",
-            f"node {node}: trimmed {trimmed}, applied {applied}, chosen up to {chosen_upto}, last {last}",
+            "I6",
+            f"node {node} believes in a durable promise {text(marks.promised)}, its log says {text(durable)}",
         )
+
+
+def i7_recovered_state_is_the_disk(history: History, node: int, accepted: dict[int, int], base: int) -> None:
+    """I7: after a restart the acceptor holds exactly what its log says, slot by slot.
+
+    Args:
+        history: knows the disk.
+        node: that has just recovered.
+        accepted: slot to the ballot that the acceptor holds.
+        base: slots below it were let go on purpose; they are known to be chosen.
+    """
+    expected = {slot: vote.rank for slot, vote in history.durable[node].best.items() if slot >= base}
+    if accepted != expected:
+        differing = sorted(
+            slot for slot in accepted.keys() | expected.keys() if accepted.get(slot) != expected.get(slot)
+        )
+        raise Violation("I7", f"node {node} recovered slots {differing[:5]} otherwise than its log says")

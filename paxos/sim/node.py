@@ -19,8 +19,8 @@ from paxos.control import Control
 from paxos.engine import Engine
 from paxos.sim import wire
 from paxos.sim.disk import MemoryDisk
-from paxos.sim.history import RECORD_INCARNATION
-from paxos.sim.invariants import Violation
+from paxos.sim.history import RECORD_INCARNATION, Marks
+from paxos.sim.invariants import Violation, i7_recovered_state_is_the_disk
 
 if TYPE_CHECKING:
     from paxos.sim.world import World
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 CLUSTER = 0x5EED
 FAR_FUTURE_US = 1 << 62
 TICK_US_MIN = 100
+CLOCK_US_MAX = 1 << 40
 
 
 class CrashPoint(enum.Enum):
@@ -66,6 +67,7 @@ class Node:
         up: it runs (perhaps paused or waiting for its disk).
         incarnation: grows with every start, durable before the first frame.
         disk: survives crashes; everything else does not.
+        clock_us: what this node's clock shows beyond the world's; every life has another.
     """
 
     def __init__(self, world: World, node_id: int) -> None:
@@ -79,6 +81,7 @@ class Node:
         self.paused_until = 0
         self.control_stalled_until = 0
         self.disk_hangs_until = 0
+        self.clock_us = 0
         self.crash_point: CrashPoint | None = None
         self.engine: Any = None
         self.control: Any = None
@@ -109,8 +112,11 @@ class Node:
         self.paused_until = self.control_stalled_until = self.disk_hangs_until = 0
         world.observer.on_restart(self.id, self.disk.durable)
         self.incarnation = self._next_incarnation()
+        self.clock_us = world.rng.randrange(CLOCK_US_MAX)
         self.engine = self.build_engine()
+        self.marks = Marks()
         self.recover()
+        self._check_recovery()
         self._write_incarnation()
         self.log = MemoryLog()
         self.control = self.build_control()
@@ -123,6 +129,11 @@ class Node:
         for record in self.disk.durable:
             self.engine.recover_record(record)
         self.engine.recovered()
+
+    def _check_recovery(self) -> None:
+        seen = self.engine.inspect()
+        accepted = {slot: held[0] for slot, held in seen["accepted"].items()}
+        i7_recovered_state_is_the_disk(self.world.history, self.id, accepted, seen["slots_base"])
 
     def _next_incarnation(self) -> int:
         """Return a number above every incarnation that the disk knows."""
@@ -204,10 +215,10 @@ class Node:
             return
         engine = self.engine
         while self.inbox:
-            engine.step(self.inbox.popleft(), now)
+            engine.step(self.inbox.popleft(), now + self.clock_us)
         while self.mailbox:
             engine.act(self.mailbox.popleft())
-        engine.tick(now)
+        engine.tick(now + self.clock_us)
         self._offer()
         self._check_fault()
         self.carry_out()
@@ -261,7 +272,7 @@ class Node:
         """Steps 3 to 6 of effects.pxd."""
         world = self.world
         engine = self.engine
-        engine.durable(world.now_us)
+        engine.durable(world.now_us + self.clock_us)
         self._check_fault()
         ready = engine.effects
         self.send(ready.take_send_after_sync())
@@ -273,7 +284,7 @@ class Node:
         if self.inbox or self.mailbox or ready.records or (self.waiting and engine.room):
             self.wake(world.now_us + 1)
         else:
-            deadline = engine.deadline_us
+            deadline = engine.deadline_us - self.clock_us
             if deadline < FAR_FUTURE_US:
                 self.wake(max(deadline, world.now_us + TICK_US_MIN))
         world.after_step(self)
@@ -354,15 +365,15 @@ class Node:
             self.post(intent)
         deadline = self.control.deadline_us
         if deadline is not None:
-            self._wake_control(max(deadline, now + TICK_US_MIN))
+            self._wake_control(max(deadline - self.clock_us, now + TICK_US_MIN))
 
     def _ask_control(self, now: int) -> list[Any]:
         """Feed the control plane; an exception there would end the control thread for good."""
         intents: list[Any] = []
         try:
             while self.control_inbox:
-                intents.extend(self.control.on_frame(self.control_inbox.popleft(), now))
-            intents.extend(self.control.tick(now))
+                intents.extend(self.control.on_frame(self.control_inbox.popleft(), now + self.clock_us))
+            intents.extend(self.control.tick(now + self.clock_us))
         except Exception as error:
             raise Violation("CONTROL", f"node {self.id}: {type(error).__name__}: {error}") from error
         return intents

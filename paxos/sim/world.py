@@ -13,7 +13,7 @@ from paxos.sim import invariants, wire
 from paxos.sim.clients import Clients
 from paxos.sim.disk import MemoryDisk
 from paxos.sim.faults import Faults
-from paxos.sim.history import History
+from paxos.sim.history import History, Marks
 from paxos.sim.network import Network
 from paxos.sim.node import Node
 from paxos.sim.observer import Observer
@@ -173,6 +173,21 @@ class World:
 
     def after_step(self, node: Node) -> None:
         """Check what only the node itself can tell (I5, I11)."""
+        engine = node.engine
+        learner = engine.learner_role
+        marks = Marks(
+            engine.acceptor_role.promised_durable,
+            engine.acceptor_role.trimmed,
+            self.history.applied_upto[node.id],
+            learner.chosen_upto,
+            learner.known_upto,
+            learner.slots.top,
+        )
+        if marks != node.marks:
+            invariants.i5_marks_never_go_back(node.id, node.marks, marks)
+            invariants.i6_own_promise_is_durable(self.history, node.id, marks)
+            invariants.i11_state_order(node.id, marks)
+            node.marks = marks
 
     # --- records of the run ----------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ class SendsBeforeSync(Node):
     """P1, P2: lets acknowledgements out between the append and the sync."""
 
     def synced(self) -> None:
-        self.engine.durable(self.world.now_us)
+        self.engine.durable(self.world.now_us + self.clock_us)
         self.send(self.engine.effects.take_send_after_sync())
         super().synced()
 

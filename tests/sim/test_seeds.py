@@ -17,7 +17,7 @@ def test_seeds_break_no_invariant(group: int) -> None:
     for seed in range(first, first + SEEDS_IN_A_GROUP):
         result = run_seed(seed)
         assert result.violation is None, (
-            f"seed {seed}: {result.violation}\nreproduce: python -m paxos.sim --seeds {seed}"
+            f"seed {seed}: {result.violation}\nreproduce: python -m paxos.sim --seed {seed}"
         )
 
 

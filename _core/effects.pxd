@@ -36,7 +36,7 @@ cdef struct Record:
     uint32_t value_crc
     uint32_t length         # bytes of the value
     uint64_t position       # out: where the log put it (segment << 32 | offset); set by the append
-    Buffer *value           # one reference, or NULL
+    Buffer *value           # one reference, or NULL: empty or, in a record that was scanned and has a length, damaged
 
 cdef struct Outgoing:
     FrameHeader header      # sealed

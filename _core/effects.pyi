@@ -19,6 +19,9 @@ class RecordView(NamedTuple):
     value_crc: int
     position: int
     value: bytes | None
+    length: int = ...
+    @property
+    def is_damaged(self) -> bool: ...
 
 class ChosenView(NamedTuple):
     slot: int

@@ -22,6 +22,12 @@ class RecordView(NamedTuple):
     value_crc: int
     position: int
     value: bytes | None
+    length: int = 0
+
+    @property
+    def is_damaged(self) -> bool:
+        """True for a scanned record whose header is good and whose value is not: it has a length, and no value."""
+        return self.value is None and self.length > 0
 
 
 class ChosenView(NamedTuple):
@@ -153,7 +159,7 @@ cdef class Ready:
             r = &self.records.items[i]
             out.append(RecordView(
                 r.kind, r.value_kind, r.group, r.slot, r.ballot, r.mark, r.value_crc, r.position,
-                buffer_bytes(r.value) if r.value != NULL else None,
+                buffer_bytes(r.value) if r.value != NULL else None, r.length,
             ))
         return out
 

@@ -90,6 +90,7 @@ cdef class EngineFace(EngineCore):
         native.mark = record.mark
         native.value_crc = record.value_crc
         native.position = record.position
+        native.length = record.length    # with no value: damaged
         if record.value:
             native.value = buffer_from_bytes(record.value)
             native.length = <uint32_t>native.value.size

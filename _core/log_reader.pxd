@@ -2,8 +2,8 @@
 #
 #   torn tail   a bad record beyond everything that any valid record or segment head says was synced: it and
 #               all behind it, valid or not, was never reported to anyone; the log ends before it [h18]
-#   damage      any other bad record. Never truncated: a bad value under a good header is handed on as
-#               RECORD_DAMAGED and reading goes on; a header that cannot be trusted stops the reading with
+#   damage      any other bad record. Never truncated: a bad value under a good header is handed on with its
+#               length and without the value, and reading goes on; a header that cannot be trusted stops the reading with
 #               EUCLEAN, because it may hide promises
 #
 # The reader changes nothing on disk; wal.pyx cuts the tail, inspection.py only reports.

@@ -14,7 +14,7 @@ from paxos._core.segment cimport (
     close_file, file_size, open_segment, read_bytes, record_head_valid, segment_head_valid,
 )
 from paxos._core.wal_format cimport (
-    RECORD_DAMAGED, RECORD_HEAD_BYTES, RECORD_RECYCLED, SEGMENT_HEAD_BYTES, SEGMENT_RECYCLED, WAL_FORMAT,
+    RECORD_HEAD_BYTES, RECORD_RECYCLED, SEGMENT_HEAD_BYTES, SEGMENT_RECYCLED, WAL_FORMAT,
     log_state_note, offset_of, record_bytes,
 )
 
@@ -69,7 +69,7 @@ cdef list take_views(RecordList *records):
             r = &records.items[i]
             views.append(RecordView(
                 r.kind, r.value_kind, r.group, r.slot, r.ballot, r.mark, r.value_crc, r.position,
-                buffer_bytes(r.value) if r.value != NULL else None,
+                buffer_bytes(r.value) if r.value != NULL else None, r.length,
             ))
     finally:
         for i in range(records.count):
@@ -286,7 +286,7 @@ cdef class LogReader:
         log_state_note(&self.state, head.kind, head.group, head.slot, head.ballot, head.mark)
         if sink == NULL or head.kind == RECORD_RECYCLED:
             return 0
-        record.kind = RECORD_DAMAGED if damaged else head.kind
+        record.kind = head.kind
         record.value_kind = head.value_kind
         record.group = head.group
         record.slot = head.slot

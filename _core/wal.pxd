@@ -35,7 +35,8 @@ cdef class Wal:
     cdef bint space_low
     # Positions: behind the last record; everything below is durable.
     cdef uint64_t appended, synced
-    # Replay the whole log, oldest record first, into `sink` (may be NULL). 0, or an errno, or what the sink returned.
+    # Replay the whole log, oldest record first, into `sink` (may be NULL). A record with a length and no value is
+    # damaged: its slot is known, its value is not. 0, or an errno, or what the sink returned.
     # EUCLEAN: damage that may hide promises; `damage_text()` says what, nothing was changed. A log that exists must
     # be scanned before it is appended to: the scan cuts a torn tail, durably.
     cdef int scan(self, RecordSink sink, void *context) noexcept nogil

@@ -666,7 +666,7 @@ cdef class Wal:
     def scan_views(self) -> list[RecordView]:
         """Return every record of the log, oldest first, and open it for appends.
 
-        A record with kind ``RECORD_DAMAGED`` (7) has a good header and no trustworthy value.
+        A record that ``is_damaged`` has a good header and no trustworthy value.
 
         Raises:
             StorageError: damage that may hide promises. Nothing was changed.

@@ -16,7 +16,6 @@ cdef enum:
     VALUE_BYTES_MAX = 1 << 28        # no length above this is ever believed
     SEGMENT_RECYCLED = 1             # flag: bytes of an earlier use may lie behind the end of the log
 
-    RECORD_DAMAGED = 7               # to sinks only: a good header over a bad value; `value` is NULL
     RECORD_RECYCLED = 64             # the log's own: segments below `slot` may be gone
 
 cdef extern from *:

@@ -42,8 +42,7 @@ ITEM_BYTES = _ITEM.size
 
 
 class Located(NamedTuple):
-    """Where one chosen slot lies. ``first_index`` is that of its first command, or of the next one if "
-    "it has none."""
+    """Where one chosen slot lies; ``first_index``: of its first command, or of the next one if it has none."""
 
     position: int
     first_index: int
@@ -163,8 +162,7 @@ class Catalogue:
         except (lmdb.Error, OSError) as error:
             raise StorageError(
                 f"cannot open the catalogue {self.path}: {error}. It is only a cache: stop the node, "
-                "delete that "
-                "directory, and start again"
+                "delete that directory, and start again"
             ) from error
         if problem_again is not None:
             raise StorageError(f"cannot make a fresh catalogue in {self.path}: {problem_again}")
@@ -197,8 +195,8 @@ class Catalogue:
         if len(sealed) < _CRC.size or self._seal(database, key, value) != sealed:
             raise CatalogueDamaged(
                 f"an entry of the catalogue {self.path} ({database.decode()}, {key.hex()}) fails its "
-                "checksum. The log "
-                "itself is not affected: stop the node, delete that directory, and start again; it is rebuilt"
+                "checksum. The log itself is not affected: stop the node, delete that directory, and "
+                "start again; it is rebuilt"
             )
         return value
 

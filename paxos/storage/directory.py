@@ -45,8 +45,7 @@ def cluster_id(name: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Whose directory it is. ``storage`` is a random UUID: a wiped disk under an old node id has "
-    "another one."""
+    """Whose directory it is. ``storage`` is a random UUID: a wiped disk under an old id has another one."""
 
     node_id: int
     cluster: str
@@ -86,14 +85,12 @@ class Identity:
         if version > FORMAT_VERSION:
             raise StorageError(
                 f"{path} was written by a newer version (format {version}; this one reads up to "
-                f"{FORMAT_VERSION}): "
-                "upgrade this installation"
+                f"{FORMAT_VERSION}): upgrade this installation"
             )
         if version < FORMAT_VERSION:
             raise StorageError(
                 f"{path} has format {version}; this version reads {FORMAT_VERSION}: start it once with "
-                "the release "
-                "that converts it"
+                "the release that converts it"
             )
         try:
             identity = cls(**fields)
@@ -111,8 +108,7 @@ def _canonical(fields: dict[str, object]) -> bytes:
 def _damaged_identity(path: Path) -> StorageError:
     return StorageError(
         f"{path} is damaged: this node no longer knows who it is and must not vote. Replace it by a new "
-        "node id with "
-        "an empty directory; keep this one for inspection"
+        "node id with an empty directory; keep this one for inspection"
     )
 
 
@@ -216,8 +212,7 @@ class DataDirectory:
         if os.getpid() != self._pid:
             raise StorageError(
                 f"{self.path} was opened by process {self._pid}; a forked child must not use it. Open "
-                "replicas after "
-                "the fork, or use multiprocessing's 'spawn'"
+                "replicas after the fork, or use multiprocessing's 'spawn'"
             )
         if self._lock < 0:
             raise StorageError(f"{self.path} is closed")
@@ -266,8 +261,7 @@ class DataDirectory:
                 ) from error
             raise StorageError(
                 f"{self.path} is in use by {holder or 'another process'}: every replica needs a "
-                "directory of its own; "
-                "stop the other one first"
+                "directory of its own; stop the other one first"
             ) from None
         self._lock = descriptor
         with contextlib.suppress(OSError):  # only for the message above
@@ -286,20 +280,18 @@ class DataDirectory:
         if node_id is not None and node_id != identity.node_id:
             raise ConfigError(
                 f"{self.path} belongs to node {identity.node_id}, not to node {node_id}: give node "
-                f"{node_id} its own "
-                f"directory, or start node {identity.node_id} here"
+                f"{node_id} its own directory, or start node {identity.node_id} here"
             )
         if cluster is not None and cluster != identity.cluster:
             raise ConfigError(
                 f"{self.path} belongs to cluster {identity.cluster!r}, not to {cluster!r}: check the "
-                "directory and the "
-                "cluster name; a directory never changes its cluster"
+                "directory and the cluster name; a directory never changes its cluster"
             )
         if identity.complete and not self._has_segments():
             raise StorageError(
                 f"the log of {self.path} is gone, though node {identity.node_id} had one: it may have "
-                "promised what it "
-                "no longer knows and must not vote. Put the log back, or replace the node under a new id"
+                "promised what it no longer knows and must not vote. Put the log back, or replace the "
+                "node under a new id"
             )
         return identity
 
@@ -307,8 +299,7 @@ class DataDirectory:
         if self._has_segments():
             raise StorageError(
                 f"{file} is missing, though there is a log: whose it is cannot be known. Put the file "
-                "back, or replace "
-                "the node under a new id with an empty directory"
+                "back, or replace the node under a new id with an empty directory"
             )
         strangers = sorted(set(os.listdir(self.path)) - _OWN_NAMES)
         if strangers:

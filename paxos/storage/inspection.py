@@ -1,5 +1,4 @@
-"""Looking at the disk of a node that is stopped: :func:`verify` and :func:`dump`. Nothing is written, "
-"ever."""
+"""Looking at the disk of a node that is stopped: :func:`verify` and :func:`dump`. Nothing is ever written."""
 
 from __future__ import annotations
 
@@ -16,7 +15,6 @@ from paxos._core.effects import RecordKind, RecordView
 from paxos._core.log_reader import LogReader
 from paxos.errors import ConfigError, RemoteProtocolError, StorageError
 from paxos.storage.directory import LOCK_NAME, Identity, read_identity
-from paxos.storage.wal import RECORD_DAMAGED
 
 RECORD_HEAD_BYTES = 72
 _ACCEPT, _CHOSEN = int(RecordKind.RECORD_ACCEPT), int(RecordKind.RECORD_CHOSEN)
@@ -101,8 +99,7 @@ def refuse_if_live(directory: str | os.PathLike[str]) -> None:
     except OSError:
         raise StorageError(
             f"a running node holds {os.fspath(directory)!r}: what is read now may be half written. Stop "
-            "it first, or "
-            "force it and take a torn tail for what it is"
+            "it first, or force it and take a torn tail for what it is"
         ) from None
     finally:
         os.close(descriptor)
@@ -132,10 +129,10 @@ def verify(directory: str | os.PathLike[str], *, force: bool = False) -> Report:
     reader = _reader(path, identity, keep_going=True)
     for records in _steps(reader, path):
         for record in records:
-            if record.kind in (_ACCEPT, _CHOSEN, RECORD_DAMAGED):
+            if record.kind in (_ACCEPT, _CHOSEN):
                 first_slot = record.slot if not first_slot else min(first_slot, record.slot)
                 last_slot = max(last_slot, record.slot)
-            if record.kind == RECORD_DAMAGED:
+            if record.is_damaged:
                 findings.append(
                     Finding(
                         kind="damaged value",
@@ -229,16 +226,15 @@ def dump(
 def _rank(places: dict[int, tuple[int, RecordView]], record: RecordView) -> None:
     """Keep the record that ranks highest for its slot: chosen above every ballot, the later one of equals.
 
-    A damaged record has its ballot's rank: no older record of the slot is used instead of it.
+    A damaged record keeps its rank: no older record of the slot is used instead of it.
     """
-    if record.kind not in (_ACCEPT, _CHOSEN, RECORD_DAMAGED):
+    if record.kind not in (_ACCEPT, _CHOSEN):
         return
     rank = _RANK_CHOSEN if record.kind == _CHOSEN else record.ballot
     known = places.get(record.slot)
     if known is None or rank >= known[0]:
-        length = len(record.value) if record.value is not None else 0
         # The value is read again when it is shown: a log is larger than memory.
-        places[record.slot] = (rank, record._replace(value=None, group=length))
+        places[record.slot] = (rank, record._replace(value=None))
 
 
 def _dumped(
@@ -249,8 +245,7 @@ def _dumped(
     tickets: dict[tuple[int, int], int],
 ) -> DumpedSlot:
     rank, record = place
-    length = record.group
-    value = _value(path, record, length) if record.kind != RECORD_DAMAGED else None
+    value = _value(path, record)
     commands: tuple[bytes, ...] = ()
     origin = index = 0
     damaged = value is None
@@ -272,7 +267,7 @@ def _dumped(
         ballot=None if rank == _RANK_CHOSEN else record.ballot,
         index=index,
         position=record.position,
-        length=length,
+        length=record.length,
         damaged=damaged,
         origin=origin,
         commands=commands,
@@ -286,14 +281,14 @@ def _kind_name(value_kind: int) -> Literal["noop", "batch", "configuration"]:
     return "configuration" if value_kind == int(codec.ValueKind.CONFIGURATION) else "noop"
 
 
-def _value(path: Path, record: RecordView, length: int) -> bytes | None:
-    """Return the value at a record's position, or ``None`` if it has changed since it was scanned."""
-    if not length:
+def _value(path: Path, record: RecordView) -> bytes | None:
+    """Return the value at a record's position, or ``None`` if it is not what was written."""
+    if not record.length:
         return b""
     with open(path / "log" / f"{record.position >> 32:016x}.segment", "rb") as file:
         file.seek((record.position & 0xFFFFFFFF) + RECORD_HEAD_BYTES)
-        value = file.read(length)
-    return value if len(value) == length and checksum(value) == record.value_crc else None
+        value = file.read(record.length)
+    return value if len(value) == record.length and checksum(value) == record.value_crc else None
 
 
 def _identity(path: Path, findings: list[Finding]) -> Identity | None:

@@ -198,8 +198,8 @@ class ChosenLog(_Log):
         if log_end is not None and max(places) >= log_end:
             raise StorageError(
                 f"slot {first_slot + run_length(run) - 1} had been written behind the present end of "
-                "the log: the log was "
-                "cut, or restored from an older copy. This node must not vote: replace it under a new id"
+                "the log: the log was cut, or restored from an older copy. This node must not vote: "
+                "replace it under a new id"
             )
         self._last_slot = first_slot + run_length(run) - 1
         self._next_index = item.first_index + item.command_count

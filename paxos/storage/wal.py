@@ -10,9 +10,6 @@ from collections.abc import Iterable
 from paxos._core.effects import RecordView
 from paxos._core.wal import Wal
 
-RECORD_DAMAGED = 7
-"""Kind of a scanned record whose header is good and whose value is not."""
-
 
 class WriteAheadLog(Wal):
     """A :class:`paxos._core.wal.Wal` whose steps are called as the design calls them.

@@ -34,8 +34,7 @@ def noop(slot: int) -> RecordView:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """Slots 1 to 6, chosen up to 5: a no-op, batches, a slot overruled at a higher ballot, one that "
-    "was fetched, a copy."""
+    """Slots 1 to 6, chosen up to 5: a no-op, batches, one overruled at a higher ballot, one fetched, a copy."""
     path = tmp_path / "n1"
     with Store(path, node_id=1, config=SMALL) as store:
         store.recover(lambda record: None)

@@ -11,7 +11,7 @@ import pytest
 
 from paxos._core.effects import RecordView
 from paxos.errors import StorageError
-from paxos.storage.wal import RECORD_DAMAGED, WriteAheadLog
+from paxos.storage.wal import WriteAheadLog
 from tests.unit import wal_kit as kit
 
 
@@ -103,8 +103,8 @@ def test_f8_a_flipped_bit_anywhere_never_makes_a_wrong_record(disk: Disk) -> Non
             assert position < synced
             assert disk.file.read_bytes() == image, "damage is never repaired by truncation"
             continue
-        damaged = [r for r in records if r.kind == RECORD_DAMAGED]
-        found = content(r for r in records if r.kind != RECORD_DAMAGED)
+        damaged = [r for r in records if r.is_damaged]
+        found = content(r for r in records if not r.is_damaged)
         assert set(found) <= good
         if damaged:
             outcomes["damaged"] += 1
@@ -133,7 +133,7 @@ def test_k2_rot_in_the_middle_is_never_truncated(disk: Disk) -> None:
     middle = disk.offsets[5]
     image[middle + kit.RECORD_HEAD_BYTES] ^= 0x40
     records = disk.scan(image)
-    assert [r.slot for r in records if r.kind == RECORD_DAMAGED] == [4]
+    assert [r.slot for r in records if r.is_damaged] == [4]
     assert sorted(kit.accepted(records)) == [1, 2, 3, 5, 6, 7, 8]
     image[middle + 20] ^= 0x40
     with pytest.raises(StorageError, match="must not vote"):
@@ -172,7 +172,7 @@ def test_h18_a_value_missing_in_the_last_group_is_torn_not_damaged(tmp_path: Pat
     image = bytearray(disk.image)
     image[disk.offsets[-3] + kit.RECORD_HEAD_BYTES] ^= 1
     records = disk.scan(image)
-    assert not [r for r in records if r.kind == RECORD_DAMAGED]
+    assert not [r for r in records if r.is_damaged]
     assert sorted(kit.accepted(records)) == list(range(1, 9))
 
 
@@ -187,7 +187,7 @@ def test_a_mark_turns_the_same_bytes_into_damage(tmp_path: Path) -> None:
     disk = Disk(tmp_path, build)
     image = bytearray(disk.image)
     image[disk.offsets[-4] + kit.RECORD_HEAD_BYTES] ^= 1
-    assert [r.slot for r in disk.scan(image) if r.kind == RECORD_DAMAGED] == [9]
+    assert [r.slot for r in disk.scan(image) if r.is_damaged] == [9]
     image[disk.offsets[-4] + 30] ^= 1
     with pytest.raises(StorageError):
         disk.scan(image)

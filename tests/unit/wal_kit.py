@@ -44,8 +44,8 @@ def trim(slot: int) -> RecordView:
 
 
 def accepted(records: list[RecordView]) -> dict[int, bytes | None]:
-    """Return slot → value of the ACCEPT records."""
-    return {r.slot: r.value for r in records if r.kind == KIND.RECORD_ACCEPT}
+    """Return slot → value of the ACCEPT records that hold one."""
+    return {r.slot: r.value for r in records if r.kind == KIND.RECORD_ACCEPT and not r.is_damaged}
 
 
 def segments(directory: Path) -> list[Path]:

@@ -34,6 +34,7 @@ class Case:
 
 CASES = (
     Case(name="propose", face="propose", command_bytes=256, outstanding=1),
+    Case(name="propose-thread", face="propose (in a thread)", command_bytes=256, outstanding=1),
     Case(name="submit-result", face="submit().result()", command_bytes=256, outstanding=1),
     Case(name="await", face="await propose", command_bytes=256, outstanding=1),
     Case(name="propose-follower", face="propose", command_bytes=256, outstanding=1, at="follower"),

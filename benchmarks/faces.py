@@ -13,6 +13,7 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,6 +141,9 @@ class Client:
         replica = self._replica
         if face == "propose":
             return one_by_one(replica.propose, commands, seconds)
+        if face == "propose (in a thread)":
+            with ThreadPoolExecutor(1) as threads:
+                return threads.submit(one_by_one, replica.propose, commands, seconds).result()
         if face == "submit().result()":
             return one_by_one(lambda command: replica.submit(command).result(), commands, seconds)
         if face == "await propose":

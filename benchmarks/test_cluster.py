@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -47,11 +48,13 @@ def _leads(cluster: Cluster, replica: paxos.Replica) -> bool:
 def test_commit_of_256_bytes(benchmark: BenchmarkFixture, leader: paxos.Replica, tmp_path: Path) -> None:
     with FloorProbe(tmp_path) as probe:
         probe.slice(300)
-        benchmark.pedantic(leader.propose, (b"x" * 256,), rounds=2000, warmup_rounds=50)
+        pedantic: Any = benchmark.pedantic
+        pedantic(leader.propose, (b"x" * 256,), rounds=2000, warmup_rounds=50)
         probe.slice(300)
     benchmark.extra_info["floor"] = probe.floor.as_json()
 
 
 def test_run_of_1000_commands_of_16_bytes(benchmark: BenchmarkFixture, leader: paxos.Replica) -> None:
     run = [number.to_bytes(16, "little") for number in range(1000)]
-    benchmark.pedantic(lambda: leader.submit_many(run).result(30), rounds=1000, warmup_rounds=20)
+    pedantic: Any = benchmark.pedantic
+    pedantic(lambda: leader.submit_many(run).result(30), rounds=1000, warmup_rounds=20)

@@ -8,7 +8,7 @@
 # Nothing here blocks, and nothing from outside is fatal: what does not follow the format is dropped as a
 # whole message and counted. The protocol retransmits, so a frame that cannot leave now is dropped too.
 
-from libc.stdint cimport int32_t, int64_t, uint16_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 
 from paxos._core.buffer cimport Buffer
 from paxos._core.codec cimport FrameHeader
@@ -16,6 +16,9 @@ from paxos._core.codec cimport FrameHeader
 cdef enum:
     ZERO_COPY_BYTES = 2048      # larger payloads are sent by reference
     RECEIVE_COPY_BYTES = 8192   # smaller ones are copied out, so that they do not pin libzmq's read buffer
+
+    ADDRESS_BYTES_MAX = 256
+    RECONNECT_FAILURES = 16     # in a row: about half a second of heartbeats
 
 cdef enum Received:
     RECEIVED_NOTHING = 0        # no message waits; the router's descriptor becomes readable when one comes
@@ -40,6 +43,10 @@ cdef struct Peer:
     uint64_t dropped_full       # libzmq had no room or no connection
     uint64_t dropped_bytes_max  # in_flight_bytes_max was reached
     uint64_t errors
+    # inproc only, where libzmq does not connect again by itself to a name that was given up and bound anew.
+    char address[ADDRESS_BYTES_MAX]     # empty: libzmq looks after the connection
+    uint32_t failures                   # sends that failed in a row
+    uint64_t reconnects
 
 cdef class Links:
     cdef void *router
@@ -68,6 +75,7 @@ cdef class Links:
 
     cdef Received _receive_payload(self, void *message, size_t announced, Buffer **payload) noexcept nogil
     cdef Received _drop(self, uint64_t *counter, bint more) noexcept nogil
+    cdef void _count_failure(self, Peer *peer) noexcept nogil
     cdef bint _retry_after_commands(self, Peer *peer) noexcept nogil
     cdef bint _send_part(self, Peer *peer, const void *data, size_t size, int flags) noexcept nogil
     cdef bint _send_reference(self, Peer *peer, const FrameHeader *header, Buffer *payload) noexcept nogil

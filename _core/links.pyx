@@ -64,6 +64,8 @@ cdef struct Functions:
     int (*send)(void *, const void *, size_t, int) noexcept nogil
     int (*get_errno)() noexcept nogil
     int (*getsockopt)(void *, int, void *, size_t *) noexcept nogil
+    int (*connect)(void *, const char *) noexcept nogil
+    int (*disconnect)(void *, const char *) noexcept nogil
 
 # Set once by install(), before the first Links exists.
 cdef Functions zmq
@@ -72,6 +74,7 @@ cdef bint installed = False
 FUNCTION_NAMES = (
     "zmq_msg_init", "zmq_msg_init_data", "zmq_msg_recv", "zmq_msg_send", "zmq_msg_close", "zmq_msg_data",
     "zmq_msg_size", "zmq_msg_more", "zmq_msg_move", "zmq_send", "zmq_errno", "zmq_getsockopt",
+    "zmq_connect", "zmq_disconnect",
 )
 
 
@@ -140,8 +143,12 @@ cdef class Links:
             in_flight_release(self.peers[i].in_flight)
         free(self.peers)
 
-    def add_peer(self, node_id: int, dealer: object, *, counted: bool = True) -> None:
-        """Send frames for ``node_id`` through ``dealer``. Only while the reactor does not run."""
+    def add_peer(self, node_id: int, dealer: object, *, counted: bool = True, inproc: str = "") -> None:
+        """Send frames for ``node_id`` through ``dealer``. Only while the reactor does not run.
+
+        ``inproc`` is the address of a peer in this process: libzmq does not connect there again by itself.
+        """
+        cdef bytes name = inproc.encode()
         cdef uintptr_t address = dealer.underlying
         cdef Peer peer
         cdef Peer *moved
@@ -150,6 +157,8 @@ cdef class Links:
         memset(&peer, 0, sizeof(peer))
         peer.node_id = node_id
         peer.counted = counted
+        if len(name) < ADDRESS_BYTES_MAX:
+            memcpy(peer.address, <const char *>name, len(name))
         peer.socket = <void *>address
         peer.in_flight = <InFlight *>malloc(sizeof(InFlight))
         if peer.in_flight == NULL:
@@ -269,7 +278,7 @@ cdef class Links:
         if peer.unfinished:
             # The receiver drops the message that this ends: it lacks its payload.
             if zmq.send(peer.socket, NULL, 0, ZMQ_DONTWAIT) < 0:
-                peer.dropped_full += 1
+                self._count_failure(peer)
                 return False
             peer.unfinished = False
         if payload == NULL or payload.size == 0:
@@ -278,14 +287,25 @@ cdef class Links:
             sent = self._send_part(peer, header, HEADER_BYTES, ZMQ_SNDMORE)
             if sent and zmq.send(peer.socket, payload.data, payload.size, ZMQ_DONTWAIT) < 0:
                 peer.unfinished = True
-                peer.dropped_full += 1
+                self._count_failure(peer)
                 sent = False
         else:
             sent = self._send_reference(peer, header, payload)
         if sent:
+            peer.failures = 0
             peer.sent_frames += 1
             peer.sent_bytes += HEADER_BYTES + (payload.size if payload != NULL else 0)
         return sent
+
+    cdef void _count_failure(self, Peer *peer) noexcept nogil:
+        """No room, or nobody there. An inproc peer that restarted must be connected again by us."""
+        peer.dropped_full += 1
+        peer.failures += 1
+        if peer.address[0] and peer.failures % RECONNECT_FAILURES == 0:
+            # Ends the connection if it stands after all, so that there is never more than one.
+            zmq.disconnect(peer.socket, peer.address)
+            if zmq.connect(peer.socket, peer.address) == 0:
+                peer.reconnects += 1
 
     cdef bint _retry_after_commands(self, Peer *peer) noexcept nogil:
         """A send failed: let the socket look at its mailbox (it does so on its own only once in a
@@ -307,7 +327,7 @@ cdef class Links:
             return True
         if self._retry_after_commands(peer) and zmq.send(peer.socket, data, size, flags) >= 0:
             return True
-        peer.dropped_full += 1
+        self._count_failure(peer)
         return False
 
     cdef bint _send_reference(self, Peer *peer, const FrameHeader *header, Buffer *payload) noexcept nogil:
@@ -338,7 +358,7 @@ cdef class Links:
         if zmq.msg_send(&message, peer.socket, ZMQ_DONTWAIT) < 0:
             zmq.msg_close(&message)
             peer.unfinished = True
-            peer.dropped_full += 1
+            self._count_failure(peer)
             return False
         return True
 

@@ -28,6 +28,8 @@ _PROTOTYPES = """
     int zmq_send(void *socket, const void *data, size_t size, int flags);
     int zmq_errno(void);
     int zmq_getsockopt(void *socket, int option, void *value, size_t *size);
+    int zmq_connect(void *socket, const char *address);
+    int zmq_disconnect(void *socket, const char *address);
     void zmq_version(int *major, int *minor, int *patch);
 """
 _ffi = cffi.FFI()

@@ -224,7 +224,8 @@ class ZmqTransport:
             dealer.connect(str(parsed))
         except zmq.ZMQError as error:
             raise ConfigError(f"cannot connect to peer {node_id} at {address}: {error.strerror}") from error
-        self.links.add_peer(node_id, dealer, counted=parsed.scheme != "inproc")
+        is_inproc = parsed.scheme == "inproc"
+        self.links.add_peer(node_id, dealer, counted=not is_inproc, inproc=str(parsed) if is_inproc else "")
 
     def _check_usable(self) -> None:
         if self._pid != os.getpid():

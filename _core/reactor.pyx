@@ -108,6 +108,7 @@ cdef class Reactor:
             now_us = clock_us()
             self.totals.passes += 1
             self._mark_log(now_us)
+            self.chosen.check_grace(now_us)
             if self._gather(now_us) or self.engine.ready.records.count:
                 self._carry_out(now_us)
                 self.worked_us = clock_us()
@@ -281,7 +282,6 @@ cdef class Reactor:
             due_us = min(due_us, self.engine.next_deadline_us())
         if self.wal.next_mark_us:
             due_us = min(due_us, max(self.wal.next_mark_us, now_us + 1000))
-        self.chosen.check_grace(now_us)
         if load64(&self.chosen.grace_us):
             due_us = min(due_us, load64(&self.chosen.grace_us))
         self.waker.begin_sleep()

@@ -40,6 +40,16 @@ cdef class Peers:
         self.incarnation = incarnation
         self.group = group
         memcpy(self.storage, <const uint8_t *>storage, 16)
+        self.assume(members)
+
+    def assume(self, members: dict[int, bytes | None]) -> None:
+        """Start from ``members``, as the constructor does: only while no configuration is known to be chosen.
+
+        Raises:
+            ValueError: a configuration rules already, or the members do not make sense.
+        """
+        if self.config_slot:
+            raise ValueError(f"the configuration of slot {self.config_slot} rules; members change through the log")
         if not 1 <= len(members) <= MEMBERS_MAX:
             raise ValueError(f"{len(members)} members; there can be 1 to {MEMBERS_MAX}")
         for i, (member, known) in enumerate(sorted(members.items())):

@@ -9,9 +9,9 @@ from random import Random
 
 from paxos import validation
 from paxos._core.batch import Batcher
-from paxos._core.codec import ValueKind
-from paxos._core.effects import RecordView
+from paxos._core.codec import FrameKind, ValueKind, decode_frame
 from paxos._core.reactor import Reactor
+from paxos._core.recovery import recover
 from paxos.control import Control
 from paxos.engine import Engine
 from paxos.errors import ConfigError
@@ -56,24 +56,31 @@ def open_parts(
         )
         undo.callback(store.close)
         identity = store.identity
-        records: list[RecordView] = []
-        store.recover(records.append)
-        members = _members_of(identity.node_id, members, _newest_configuration(records), directory)
         engine = Engine(
             identity.node_id,
             identity.cluster_id,
             store.incarnation,
             identity.storage_bytes,
-            dict.fromkeys(members),
+            dict.fromkeys(first_members),
             config,
         )
-        for record in records:
-            engine.recover_record(record)
-        engine.recovered()
+        recover(store.wal, engine)
+        store.open_log()
+        cold = engine.effects.take_cold()
+        logged = _newest_configuration(cold, engine)
+        members = _members_of(identity.node_id, members, logged, directory)
+        if set(members) != set(first_members):
+            # The log names the members, the caller did not. Until a configuration is known to be chosen here,
+            # these are the ones whose votes count: never this node alone.
+            engine.acceptor_role.peers.assume(dict.fromkeys(members))
         transport = _listen(identity.node_id, members, bind, config)
         undo.callback(transport.close)
         store.begin()
         parts = _assemble(store, engine, transport, members, config)
+        # A configuration that is known to be chosen binds its members before anything is heard of them.
+        for frame in cold:
+            for intent in parts.control.on_frame(frame, 0):
+                engine.act(intent)
         undo.pop_all()
         return parts
 
@@ -132,14 +139,18 @@ def _assemble(
     )
 
 
-def _newest_configuration(records: list[RecordView]) -> Configuration | None:
-    """Return the configuration in the highest slot that the log holds, if any."""
-    newest: RecordView | None = None
-    for record in records:
-        is_newer = newest is None or record.slot >= newest.slot
-        if record.value_kind == ValueKind.CONFIGURATION and record.value and is_newer:
-            newest = record
-    return None if newest is None else Configuration.decode(newest.value or b"")
+def _newest_configuration(cold: list[bytes], engine: Engine) -> Configuration | None:
+    """Return the configuration in the highest slot that the log holds, chosen or only accepted, if any."""
+    found = {
+        slot: value
+        for slot, (_ballot, kind, value) in engine.acceptor_role.slots.held().items()
+        if kind == ValueKind.CONFIGURATION and value
+    }
+    for frame in cold:
+        fields = decode_frame(frame)
+        if fields["kind"] == FrameKind.CHOSEN:
+            found.setdefault(fields["slot"], fields["payload"])
+    return Configuration.decode(found[max(found)]) if found else None
 
 
 def _members_of(

@@ -12,7 +12,7 @@ One leader's values are taken strictly in slot order, so that ``Accepted(b, upto
 
 from libc.string cimport memcpy, memset
 
-from paxos._core.ballot cimport BALLOT_CHOSEN, BALLOT_MAX, BALLOT_NONE
+from paxos._core.ballot cimport BALLOT_CHOSEN, BALLOT_NONE
 from paxos._core.buffer cimport buffer_from_bytes, buffer_new, buffer_release, buffer_retain
 from paxos._core.codec cimport (
     ACCEPT, ACCEPT_REF, ACCEPTED, ENTRY_DAMAGED, FETCH, FETCH_DAMAGED, FETCH_OK, FETCH_REPLACED, FETCH_TRIMMED,
@@ -24,7 +24,6 @@ from paxos._core.effects cimport (
     Outgoing, RECORD_ACCEPT, RECORD_CHOSEN, RECORD_INCARNATION, RECORD_MARK, RECORD_PROMISE, RECORD_TRIM,
 )
 from paxos._core.slots cimport SLOT_DAMAGED
-from paxos._core.wal_format cimport RECORD_DAMAGED
 
 
 cdef class AcceptorCore:
@@ -370,16 +369,15 @@ cdef class AcceptorCore:
 
     cdef void recover(self, const Record *record) noexcept nogil:
         cdef Slot *entry
-        cdef bint is_damaged = record.kind == RECORD_DAMAGED
-        # The ballot of a damaged CHOSEN record is no ballot of a proposer.
-        if record.kind in (RECORD_PROMISE, RECORD_MARK, RECORD_ACCEPT, RECORD_DAMAGED):
-            if record.ballot > self.promised and record.ballot <= BALLOT_MAX:
+        cdef bint is_damaged = record.value == NULL and record.length != 0
+        if record.kind in (RECORD_PROMISE, RECORD_MARK, RECORD_ACCEPT):
+            if record.ballot > self.promised:
                 self.promised = record.ballot
                 self.promised_durable = record.ballot
         if record.kind == RECORD_TRIM or record.kind == RECORD_MARK:
             if record.slot > self.trimmed:
                 self.trimmed = record.slot
-        if record.kind != RECORD_ACCEPT and record.kind != RECORD_CHOSEN and not is_damaged:
+        if record.kind != RECORD_ACCEPT and record.kind != RECORD_CHOSEN:
             return
         if record.slot <= self.trimmed or record.slot < self.slots.base:
             return

@@ -9,7 +9,6 @@ from paxos._core.codec import FrameKind, PromiseFlag, ValueKind, decode_frame, e
 from paxos._core.effects import RecordKind, RecordView
 from paxos.engine import Engine
 from paxos.messages import PROMISE_ENTRY, PROMISE_HEAD, Campaign
-from paxos.storage.wal import RECORD_DAMAGED
 from paxos.types import Config
 
 FIRST = ballots.make(1, 2)
@@ -19,6 +18,11 @@ OWN = ballots.make(3, 1)
 
 def record(kind: int, slot: int, ballot: int, value: bytes | None = None, mark: int = 0) -> RecordView:
     return RecordView(int(kind), int(ValueKind.BATCH), 0, slot, ballot, mark, 0, 0, value)
+
+
+def damaged(kind: int, slot: int, ballot: int, mark: int = 0) -> RecordView:
+    """Return a record as the log hands it on when its header is good and its value is not."""
+    return record(kind, slot, ballot, mark=mark)._replace(length=9)
 
 
 def recovered(*records: RecordView) -> Any:
@@ -47,23 +51,27 @@ def reported(engine: Any) -> dict[int, tuple[int, bool]]:
 
 
 def test_h6_a_damaged_slot_is_listed_in_the_promise() -> None:
-    engine = recovered(record(RecordKind.RECORD_ACCEPT, 1, FIRST, b"x"), record(RECORD_DAMAGED, 2, FIRST))
+    engine = recovered(
+        record(RecordKind.RECORD_ACCEPT, 1, FIRST, b"x"), damaged(RecordKind.RECORD_ACCEPT, 2, FIRST)
+    )
     assert reported(engine) == {1: (FIRST, False), 2: (FIRST, True)}
 
 
 def test_k2_no_older_record_stands_in_for_a_damaged_one() -> None:
-    engine = recovered(record(RecordKind.RECORD_ACCEPT, 1, FIRST, b"old"), record(RECORD_DAMAGED, 1, SECOND))
+    engine = recovered(
+        record(RecordKind.RECORD_ACCEPT, 1, FIRST, b"old"), damaged(RecordKind.RECORD_ACCEPT, 1, SECOND)
+    )
     assert reported(engine) == {1: (SECOND, True)}
 
 
 def test_h7_a_damaged_accept_still_says_what_was_promised() -> None:
-    assert recovered(record(RECORD_DAMAGED, 1, SECOND)).glance()["promised"] == SECOND
+    assert recovered(damaged(RecordKind.RECORD_ACCEPT, 1, SECOND)).glance()["promised"] == SECOND
 
 
 def test_a_damaged_chosen_record_is_no_promise_and_ends_the_chosen_prefix() -> None:
     engine = recovered(
         record(RecordKind.RECORD_CHOSEN, 1, ballots.CHOSEN, b"x"),
-        record(RECORD_DAMAGED, 2, ballots.CHOSEN, mark=1),
+        damaged(RecordKind.RECORD_CHOSEN, 2, ballots.CHOSEN, mark=1),
         record(RecordKind.RECORD_CHOSEN, 3, ballots.CHOSEN, b"y", mark=2),
     )
     glance = engine.glance()
@@ -72,12 +80,14 @@ def test_a_damaged_chosen_record_is_no_promise_and_ends_the_chosen_prefix() -> N
 
 def test_k2_a_later_record_of_the_slot_heals_it() -> None:
     later = record(RecordKind.RECORD_ACCEPT, 1, SECOND, b"new")
-    assert reported(recovered(record(RECORD_DAMAGED, 1, FIRST), later)) == {1: (SECOND, False)}
-    assert reported(recovered(record(RECORD_DAMAGED, 1, ballots.CHOSEN), later)) == {1: (SECOND, False)}
+    assert reported(recovered(damaged(RecordKind.RECORD_ACCEPT, 1, FIRST), later)) == {1: (SECOND, False)}
+    assert reported(recovered(damaged(RecordKind.RECORD_CHOSEN, 1, ballots.CHOSEN), later)) == {
+        1: (SECOND, False)
+    }
 
 
 def test_h24_the_chosen_value_from_a_peer_heals_a_damaged_slot() -> None:
-    engine = recovered(record(RECORD_DAMAGED, 1, FIRST))
+    engine = recovered(damaged(RecordKind.RECORD_ACCEPT, 1, FIRST))
     hello = encode_frame(
         FrameKind.HELLO, sender=2, receiver=1, cluster=7, incarnation=1,
         payload=(1).to_bytes(2, "little") * 2 + bytes(4) + bytes(16),

@@ -68,6 +68,11 @@ def open_parts(
         store.open_log()
         cold = engine.effects.take_cold()
         logged = _newest_configuration(cold, engine)
+        if logged is None and identity.cluster_id != validation.cluster_id(cluster, first_members):
+            raise ConfigError(
+                f"{directory} was first started with other members, and its log does not say yet which ones: "
+                "give the members (node ids and addresses) that it was first started with"
+            )
         members = _members_of(identity.node_id, members, logged, directory)
         if set(members) != set(first_members):
             # The log names the members, the caller did not. Until a configuration is known to be chosen here,

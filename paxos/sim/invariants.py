@@ -1,6 +1,6 @@
 """The invariants, one function each, checked against the history after every step that could break them.
 
-Ids as in ``docs/testing.md``. A function raises :class:`Violation` with its id and the values; it never
+Ids as in ``docs/protocol.md``. A function raises :class:`Violation` with its id and the values; it never
 repairs, and nothing catches it inside a run. What the checks read is the wire, the durable records and what
 the nodes hand to the application; the roles' own opinion of themselves is only used where that opinion is
 the claim (I5, I11).

@@ -10,12 +10,12 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from paxos._core.effects cimport Record
 from paxos._core.log_reader cimport LogReader, RecordSink
-from paxos._core.segment cimport Preparation, ReadyFile, iovec, pthread_mutex_t
+from paxos._core.segment cimport iovec, pthread_mutex_t
+from paxos._core.segment_pool cimport SegmentPool
 from paxos._core.wal_format cimport LogState, RecordHead, SegmentHead
 
 cdef enum:
     STAGED_MAX = 340         # records in one pwritev: three parts each stay below IOV_MAX
-    READY_MAX = 8            # files waiting to become segments
 
 cdef class Wal:
     # 0, or an errno; sets `position` of every record. ENOSPC: nothing was written, the log stays usable and may be
@@ -30,9 +30,9 @@ cdef class Wal:
     cdef int maybe_mark(self, uint64_t now_us) noexcept nogil
     cdef uint64_t next_mark_us
     cdef bint poisoned
-    # No file could be made ready: what is left is the room of this segment and the reserve. A node says so by not
-    # voting and by refusing proposals before the log is full.
-    cdef bint space_low
+    # Files for the next segments. `pool.space_low`: none could be made, what is left is the room of this segment and
+    # the reserve. A node says so by not voting and by refusing proposals before the log is full.
+    cdef SegmentPool pool
     # Positions: behind the last record; everything below is durable.
     cdef uint64_t appended, synced
     # Replay the whole log, oldest record first, into `sink` (may be NULL). A record with a length and no value is
@@ -40,6 +40,9 @@ cdef class Wal:
     # EUCLEAN: damage that may hide promises; `damage_text()` says what, nothing was changed. A log that exists must
     # be scanned before it is appended to: the scan cuts a torn tail, durably.
     cdef int scan(self, RecordSink sink, void *context) noexcept nogil
+    # The same in steps: begin, `reader.step` while `reader.more`, end with the last status, which it returns.
+    cdef int scan_begin(self) noexcept nogil
+    cdef int scan_end(self, int status) noexcept nogil
     # Copy the value of the record at `position` (`length` bytes) to `out` and check it. 0 or an errno (EBADMSG: damaged,
     # ENOENT: trimmed). Any thread.
     cdef int read(self, uint64_t position, uint32_t length, uint32_t value_crc, uint8_t *out) noexcept nogil
@@ -66,32 +69,22 @@ cdef class Wal:
     cdef uint8_t storage[16]
     cdef RecordHead *heads           # STAGED_MAX
     cdef iovec *parts                # 3 * STAGED_MAX
-    cdef ReadyFile ready[READY_MAX]
-    cdef int ready_count
-    cdef uint32_t ready_serial
-    cdef Preparation preparation
-    cdef bint has_reserve
     # `read`: one file kept open for the readers, who share a lock that the reactor never takes to append.
     cdef pthread_mutex_t read_lock
     cdef int read_fd
     cdef uint64_t read_segment
     # Tests: fail the next call with this errno.
-    cdef int fail_sync, fail_write, fail_space
+    cdef int fail_sync, fail_write
 
-    cdef uint64_t append_count, sync_count, record_count, byte_count, mark_count, segment_count, wait_count
+    cdef uint64_t append_count, sync_count, record_count, byte_count, mark_count, segment_count
 
     cdef int _poison(self, int status) noexcept nogil
     cdef object _check(self, int status, str what)
     cdef size_t _stage(self, Record *records, size_t count, size_t *part_count) noexcept nogil
     cdef int _append_own(self, Record *record) noexcept nogil
     cdef int _make_room(self, const Record *records, size_t count) noexcept nogil
-    cdef uint64_t _next_size(self, uint64_t least) noexcept nogil
-    cdef void _set_aside(self, ReadyFile file) noexcept nogil
-    cdef int _find_ready(self, uint64_t least) noexcept nogil
-    cdef int _get_ready(self, uint64_t least) noexcept nogil
-    cdef void _collect_prepared(self, bint wait) noexcept nogil
+    cdef uint64_t _usual(self) noexcept nogil
     cdef void _prepare_ahead(self) noexcept nogil
     cdef int _roll(self, uint64_t least) noexcept nogil
     cdef void _begin_segment(self, const SegmentHead *head, int fd, uint64_t offset, uint32_t crc) noexcept nogil
     cdef int _adopt_tail(self) noexcept nogil
-    cdef void _forget_segment(self, uint64_t number) noexcept nogil

@@ -1,7 +1,8 @@
 """The write-ahead log of one node: what is durable, and nothing else is ever reported."""
 
 import os
-import re
+
+cimport cython
 
 from libc.errno cimport EBADMSG, EINVAL, EIO, ENOSPC
 from libc.stdint cimport int64_t, uint16_t
@@ -9,44 +10,35 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from posix.unistd cimport getpid
 
-from paxos._core.buffer cimport Buffer, buffer_from_bytes, buffer_release
 from paxos._core.crc32c cimport crc32c
-from paxos._core.effects cimport RECORD_MARK, RecordList
-from paxos._core.log_reader cimport DAMAGE_MISSING, LogReader, collect, take_views
+from paxos._core.effects cimport RECORD_MARK
 from paxos._core.segment cimport (
-    NAME_BYTES, close_file, create_ready, file_size, open_segment, prepare_done, prepare_finish, prepare_start,
-    pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, random_bytes, read_bytes,
-    open_ready, ready_name, record_head_seal, record_head_valid, remove_file, rename_file, segment_head_seal, segment_name,
-    sync_all, sync_data, write_parts, write_zeros,
+    NAME_BYTES, ReadyFile, close_file, open_segment, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock,
+    pthread_mutex_unlock, random_bytes, read_bytes, ready_name, record_head_seal, record_head_valid, rename_file,
+    segment_head_seal, segment_name, sync_all, sync_data, write_parts, write_zeros,
 )
 from paxos._core.wal_format cimport (
     RECORD_HEAD_BYTES, RECORD_RECYCLED, SEGMENT_HEAD_BYTES, SEGMENT_RECYCLED, VALUE_BYTES_MAX, log_state_note,
     offset_of, record_bytes,
 )
 
-from paxos._core.effects import RecordView
+from paxos._core.log_reader import LogReader
 from paxos.errors import ConfigError, StorageError
 
 cdef extern from "errno.h":
-    int EDQUOT, EUCLEAN
+    int EUCLEAN
 
 cdef enum:
     FIRST_SEGMENT_BYTES = 4 << 20    # a new log starts small and doubles up to `segment_bytes`
-    RESERVE_BYTES = 1 << 20          # the last segment of a full disk
-    RESERVE_SERIAL = 0
     RETRY_US = 1_000_000
 
 cdef const char *ZEROS = b"\0\0\0\0\0\0\0\0"
 
-READY_NAME = re.compile(r"ready-([0-9a-f]{8})\.segment")
 
-
+@cython.no_gc_clear      # the pool must outlive the directory that its thread writes to
 cdef class Wal:
-    """Segments of one node under ``directory``. See ``_core/wal.pxd`` for the native contract.
-
-    The native methods ``append``, ``sync``, ``scan`` and ``read`` are not visible here; the Python face is
-    ``append_views``, ``sync_now``, ``scan_views``, ``read_value``
-    (``paxos.storage.log.WriteAheadLog`` has the short names).
+    """Segments of one node under ``directory``. See ``_core/wal.pxd`` for the native contract; ``wal_face.WalFace``
+    is the same with methods for Python.
 
     Args:
         directory: the node's data directory; the segments lie in ``log/`` below it.
@@ -62,6 +54,7 @@ cdef class Wal:
     def __cinit__(self):
         self.directory = self.fd = self.read_fd = -1
         self.pid = getpid()
+        self.pool = SegmentPool()
         pthread_mutex_init(&self.read_lock, NULL)
         self.heads = <RecordHead *>malloc(STAGED_MAX * sizeof(RecordHead))
         self.parts = <iovec *>malloc(3 * STAGED_MAX * sizeof(iovec))
@@ -98,7 +91,9 @@ cdef class Wal:
             raise StorageError(f"there is no log in {os.fspath(directory)!r}: {self.path!r} does not exist")
         self.directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.reader = LogReader(self.path, node_id=node_id, cluster=cluster, storage=storage)
-        self._adopt_ready_files()
+        self.pool.directory = self.directory
+        self.pool.segment_bytes = self.segment_bytes
+        self.pool.adopt(self.path)
         if self.reader.newest:
             self.oldest = self.reader.oldest
             return
@@ -111,26 +106,6 @@ cdef class Wal:
         self.scanned = True
         self._check(self._roll(0), "creating the first segment of the log")
         self._prepare_ahead()
-
-    def _adopt_ready_files(self) -> None:
-        """Use again what an earlier run had made ready; unknown leftovers are removed."""
-        for name in sorted(os.listdir(self.path)):
-            match = READY_NAME.fullmatch(name)
-            if not match:
-                continue
-            serial = int(match[1], 16)
-            size = os.stat(os.path.join(self.path, name)).st_size
-            if serial == RESERVE_SERIAL and size >= 4096:
-                self.has_reserve = True
-            elif self.ready_count < READY_MAX and 4096 <= size <= 1 << 31 and size % 8 == 0 and serial:
-                self.ready[self.ready_count].fd = os.open(os.path.join(self.path, name), os.O_RDWR | os.O_CLOEXEC)
-                self.ready[self.ready_count].serial = serial
-                self.ready[self.ready_count].size = size
-                self.ready[self.ready_count].recycled = True
-                self.ready_count += 1
-                self.ready_serial = max(self.ready_serial, serial)
-            else:
-                os.unlink(os.path.join(self.path, name))
 
     # --- append, sync ---
 
@@ -150,7 +125,7 @@ cdef class Wal:
             return EINVAL
         status = self._make_room(records, count)
         if status:
-            return status
+            return status if status == ENOSPC or status == EINVAL else self._poison(status)
         while done < count:
             start = self.offset
             staged = self._stage(records + done, count - done, &part_count)
@@ -239,7 +214,7 @@ cdef class Wal:
         cdef int status
         if self.poisoned or self.fd < 0:
             return EIO
-        if self.space_low and now_us >= self.retry_us:
+        if self.pool.space_low and now_us >= self.retry_us:
             self.retry_us = now_us + RETRY_US
             self._prepare_ahead()
         if not self.unmarked:
@@ -264,124 +239,39 @@ cdef class Wal:
 
     # --- segments ---
 
-    cdef uint64_t _next_size(self, uint64_t least) noexcept nogil:
+    cdef uint64_t _usual(self) noexcept nogil:
+        """Size of the next segment: a log starts small and grows."""
         cdef uint64_t size = 2 * self.segment_size if self.segment_size else FIRST_SEGMENT_BYTES
-        size = min(size, self.segment_bytes)
-        return max(size, (least + 7) & ~(<uint64_t>7))
+        return min(size, self.segment_bytes)
+
+    cdef void _prepare_ahead(self) noexcept nogil:
+        self.pool.prepare_ahead(self.offset > self.segment_size // 4, self._usual())
 
     cdef int _make_room(self, const Record *records, size_t count) noexcept nogil:
         """Have a file ready for every segment that this append will need, before its first byte is written."""
         cdef uint64_t offset = self.offset
         cdef uint64_t room = self.segment_size
         cdef uint64_t least
-        cdef uint64_t taken = 0          # bit mask of the ready files that are spoken for
+        cdef bint rolled = False
         cdef size_t i
-        cdef int found, status
+        cdef int status
         for i in range(count):
-            if records[i].length > VALUE_BYTES_MAX:
+            if records[i].length > VALUE_BYTES_MAX or (records[i].length and records[i].value == NULL):
                 return EINVAL
             if offset + record_bytes(records[i].length) > room:
-                if taken == 0:
-                    least = SEGMENT_HEAD_BYTES + record_bytes(records[i].length)
-                    status = self._get_ready(least)
-                    if status:
-                        return status
-                    found = self._find_ready(least)
-                    room = self.ready[found].size
-                    taken = 1
-                else:
+                if rolled:
                     # A drain over several small segments: the later ones are made as they come, and a full
                     # disk then poisons the log.
-                    return 0
+                    continue
+                rolled = True
+                least = SEGMENT_HEAD_BYTES + record_bytes(records[i].length)
+                status = self.pool.get(least, self._usual())
+                if status:
+                    return status
+                room = self.pool.size_of(least)
                 offset = SEGMENT_HEAD_BYTES
             offset += record_bytes(records[i].length)
         return 0
-
-    cdef int _find_ready(self, uint64_t least) noexcept nogil:
-        """Index of the ready file that `_roll` would take, or -1."""
-        cdef int i
-        for i in range(self.ready_count):
-            if self.ready[i].size >= least:
-                return i
-        return -1
-
-    cdef void _set_aside(self, ReadyFile file) noexcept nogil:
-        """Keep a file for the next segment; the reserve is only noted."""
-        if file.serial == RESERVE_SERIAL:
-            close_file(&file.fd)
-            self.has_reserve = True
-        elif self.ready_count < READY_MAX:
-            self.ready[self.ready_count] = file
-            self.ready_count += 1
-        else:
-            close_file(&file.fd)
-
-    cdef int _get_ready(self, uint64_t least) noexcept nogil:
-        """Make sure that a file of at least `least` bytes is ready. A failure changes nothing."""
-        cdef ReadyFile file
-        cdef int status
-        if self._find_ready(least) >= 0:
-            return 0
-        if self.preparation.running and self.preparation.file.size >= least:
-            self.wait_count += 0 if prepare_done(&self.preparation) else 1
-            self._collect_prepared(True)
-            if self._find_ready(least) >= 0:
-                return 0
-        if self.ready_count == READY_MAX:        # all too small: the last one gives way
-            self.ready_count -= 1
-            close_file(&self.ready[self.ready_count].fd)
-        self.ready_serial += 1
-        file.serial = self.ready_serial
-        file.size = self._next_size(least)
-        file.fd = -1
-        status = self.fail_space
-        if status == 0:
-            status = create_ready(self.directory, &file)
-        if status == ENOSPC or status == EDQUOT:
-            self.space_low = True
-            if not self.has_reserve or open_ready(self.directory, RESERVE_SERIAL, &file.fd):
-                return ENOSPC
-            if file_size(file.fd, &file.size) or file.size < least:
-                close_file(&file.fd)
-                return ENOSPC
-            file.serial = RESERVE_SERIAL
-            file.recycled = True
-            self.has_reserve = False
-            status = 0
-        if status == 0:
-            self.ready[self.ready_count] = file
-            self.ready_count += 1
-        return status
-
-    cdef void _collect_prepared(self, bint wait) noexcept nogil:
-        """Take over what the preparing thread has made, if it is done or `wait`."""
-        cdef ReadyFile file
-        if not self.preparation.running or not (wait or prepare_done(&self.preparation)):
-            return
-        if prepare_finish(&self.preparation, &file):
-            self.space_low = True
-            return
-        if file.serial != RESERVE_SERIAL:
-            self.space_low = False
-        self._set_aside(file)
-
-    cdef void _prepare_ahead(self) noexcept nogil:
-        """Have the next file made while this segment fills; then the reserve, if it was used up."""
-        cdef uint32_t serial
-        cdef uint64_t size = self._next_size(0)
-        self._collect_prepared(False)
-        if self.preparation.running:
-            return
-        if self.ready_count == 0 and (self.space_low or self.offset > self.segment_size // 4):
-            self.ready_serial += 1
-            serial = self.ready_serial
-        elif self.has_reserve or self.space_low:
-            return
-        else:
-            serial = RESERVE_SERIAL
-            size = min(<uint64_t>RESERVE_BYTES, self.segment_bytes)
-        if self.fail_space or prepare_start(&self.preparation, self.directory, serial, size):
-            self.space_low = True
 
     cdef int _roll(self, uint64_t least) noexcept nogil:
         """Begin the next segment. All older ones are synced by then, so a torn tail lies in the newest one only."""
@@ -391,17 +281,12 @@ cdef class Wal:
         cdef char after[NAME_BYTES]
         cdef uint8_t sector[SEGMENT_HEAD_BYTES]
         cdef iovec part
-        cdef int i, found
         cdef int status = self.sync() if self.fd >= 0 else 0
         if status == 0:
-            status = self._get_ready(least)
+            status = self.pool.get(least, self._usual())
         if status:
             return status
-        found = self._find_ready(least)
-        file = self.ready[found]
-        self.ready_count -= 1
-        for i in range(found, self.ready_count):
-            self.ready[i] = self.ready[i + 1]
+        file = self.pool.take(least)
         memset(&head, 0, sizeof(SegmentHead))
         head.segment = self.segment + 1
         head.size = file.size
@@ -453,13 +338,20 @@ cdef class Wal:
     # --- recovery ---
 
     cdef int scan(self, RecordSink sink, void *context) noexcept nogil:
-        cdef int status
+        cdef int status = self.scan_begin()
+        while status == 0 and self.reader.more:
+            status = self.reader.step(sink, context)
+        return self.scan_end(status)
+
+    cdef int scan_begin(self) noexcept nogil:
         if self.poisoned or self.directory < 0:
             return EIO
         self.reader.oldest = self.oldest
         if self.fd >= 0:
             self.reader.newest = self.segment
-        status = self.reader.run(sink, context)
+        return self.reader.begin()
+
+    cdef int scan_end(self, int status) noexcept nogil:
         if status == 0 and not self.scanned:
             status = self._adopt_tail()
             if status:
@@ -501,7 +393,7 @@ cdef class Wal:
         self.unmarked = self.touched = start < end and self.reader.last_kind != RECORD_MARK
         self.scanned = True
         while self.oldest < self.state.oldest:
-            self._forget_segment(self.oldest)
+            self.pool.reuse(self.oldest, self._usual())
             self.oldest += 1
         self._prepare_ahead()
         return 0
@@ -551,43 +443,16 @@ cdef class Wal:
             close_file(&self.read_fd)
         pthread_mutex_unlock(&self.read_lock)
         while self.oldest < segment:
-            self._forget_segment(self.oldest)
+            self.pool.reuse(self.oldest, self._usual())
             self.oldest += 1
         status = sync_all(self.directory)
         return self._poison(status) if status else 0
 
-    cdef void _forget_segment(self, uint64_t number) noexcept nogil:
-        """Keep the file of an old segment for reuse if it has the usual size and few are waiting; else remove it."""
-        cdef char before[NAME_BYTES]
-        cdef char after[NAME_BYTES]
-        cdef ReadyFile file
-        segment_name(before, number)
-        file.fd = -1
-        file.recycled = True
-        if self.ready_count < 2 and open_segment(self.directory, number, True, &file.fd) == 0:
-            self.ready_serial += 1
-            file.serial = self.ready_serial
-            ready_name(after, file.serial)
-            if file_size(file.fd, &file.size) == 0 and file.size >= self._next_size(0) and (
-                rename_file(self.directory, before, after) == 0
-            ):
-                self._set_aside(file)
-                return
-            close_file(&file.fd)
-        remove_file(self.directory, before)
-
     cdef void shut(self) noexcept nogil:
-        cdef int i
-        if getpid() == self.pid:         # a forked child has no such thread, and no business with the files
-            self._collect_prepared(True)
-        for i in range(self.ready_count):
-            close_file(&self.ready[i].fd)
-        self.ready_count = 0
+        self.pool.shut()
         close_file(&self.fd)
         close_file(&self.read_fd)
         close_file(&self.directory)
-
-    # --- the Python face ---
 
     cdef object _check(self, int status, str what):
         if status == 0:
@@ -605,183 +470,3 @@ cdef class Wal:
                 f"Check the disk, then restart the node"
             )
         raise StorageError(f"{what}: {os.strerror(status)} ({self.path!r})")
-
-    def append_views(self, records) -> list[int]:
-        """Append ``RecordView`` objects in one write and return their positions. Not durable before :meth:`sync_now`.
-
-        A ``value_crc`` of 0 is filled in; any other is stored as it is.
-        """
-        cdef size_t i = 0
-        cdef int status
-        items = list(records)
-        cdef size_t count = len(items)
-        cdef Record *native = <Record *>malloc((count + 1) * sizeof(Record))
-        if native == NULL:
-            raise MemoryError(f"no memory for {count} records")
-        memset(native, 0, (count + 1) * sizeof(Record))
-        try:
-            for i in range(count):
-                view = items[i]
-                native[i].kind = view.kind
-                native[i].value_kind = view.value_kind
-                native[i].group = view.group
-                native[i].slot = view.slot
-                native[i].ballot = view.ballot
-                native[i].mark = view.mark
-                if view.value:
-                    native[i].value = buffer_from_bytes(view.value)
-                    native[i].length = <uint32_t>native[i].value.size
-                    native[i].value_crc = view.value_crc or crc32c(0, native[i].value.data, native[i].length)
-            with nogil:
-                status = self.append(native, count)
-            self._check(status, "appending to the log")
-            return [native[i].position for i in range(count)]
-        finally:
-            for i in range(count):
-                buffer_release(native[i].value)
-            free(native)
-
-    def sync_now(self) -> None:
-        """Make everything appended durable. Raises ``StorageError``; after that the log takes nothing more."""
-        cdef int status
-        with nogil:
-            status = self.sync()
-        self._check(status, "syncing the log")
-
-    def replay(self):
-        """Yield every record of the log in order; the first complete pass cuts a torn tail and opens it for appends."""
-        for views in self._scan_lists():
-            yield from views
-
-    def _scan_lists(self):
-        cdef RecordList records
-        cdef int status
-        memset(&records, 0, sizeof(RecordList))
-        with nogil:
-            status = self.scan(collect, &records)
-        views = take_views(&records)
-        self._check(status, "reading the log")
-        return [views]
-
-    def scan_views(self) -> list[RecordView]:
-        """Return every record of the log, oldest first, and open it for appends.
-
-        A record that ``is_damaged`` has a good header and no trustworthy value.
-
-        Raises:
-            StorageError: damage that may hide promises. Nothing was changed.
-        """
-        return list(self.replay())
-
-    def last_state(self) -> dict[str, object]:
-        """Return what the newest segment says about the log, without opening it for appends: see ``LogReader.results``.
-
-        The next incarnation is one more than this one's ``"incarnation"``.
-
-        Raises:
-            StorageError: the newest segment cannot be trusted.
-        """
-        cdef LogReader reader = LogReader(
-            self.path, node_id=self.node_id, cluster=self.cluster, storage=bytes(self.storage[:16]))
-        cdef int status
-        reader.oldest = reader.newest
-        reader.state.oldest = reader.newest
-        with nogil:
-            status = reader.run(NULL, NULL)
-        reader.release()
-        if status == EUCLEAN and reader.reason != DAMAGE_MISSING:
-            raise StorageError(f"reading the newest segment of {self.path!r}: {reader.damage}")
-        if status != EUCLEAN:
-            self._check(status, "reading the newest segment")
-        return reader.results()
-
-    def read_value(self, position: int, length: int, value_crc: int) -> bytes:
-        """Return the value of the record at ``position``, checked. Any thread may call this.
-
-        Raises:
-            StorageError: it is damaged, trimmed, or never was there.
-        """
-        cdef uint64_t where = position
-        cdef uint32_t size = length
-        cdef uint32_t crc = value_crc
-        cdef int status
-        cdef bytearray out = bytearray(size)
-        cdef uint8_t *data = <uint8_t *>out
-        with nogil:
-            status = self.read(where, size, crc, data)
-        self._check(status, f"reading the record at {position >> 32:016x}:{position & 0xFFFFFFFF}")
-        return bytes(out)
-
-    def mark_if_idle(self, now_us: int) -> int:
-        """Call ``maybe_mark``; return the time in microseconds at which it wants to be called again, or 0."""
-        self._check(self.maybe_mark(now_us), "marking the log")
-        return self.next_mark_us
-
-    def recycle_below(self, segment: int) -> None:
-        """Give up the segments below ``segment``, whose slots a durable trim record covers."""
-        self._check(self.recycle(segment), "recycling segments")
-
-    def inject_failure(self, operation: str, error: int) -> None:
-        """For tests: let every following ``"sync"``, ``"write"`` or ``"space"`` fail with this errno; 0 ends it."""
-        if operation == "sync":
-            self.fail_sync = error
-        elif operation == "write":
-            self.fail_write = error
-        elif operation == "space":
-            self.fail_space = error
-        else:
-            raise ValueError(f"operation must be 'sync', 'write' or 'space', not {operation!r}")
-
-    def stats(self) -> dict[str, object]:
-        """Return counters and marks of the log. Positions are ``segment << 32 | offset``."""
-        return {
-            "appends": self.append_count, "syncs": self.sync_count, "records": self.record_count,
-            "bytes": self.byte_count, "marks": self.mark_count, "segments_begun": self.segment_count,
-            "waits_for_segment": self.wait_count, "appended": self.appended, "synced": self.synced,
-            "oldest_segment": self.oldest, "segment": self.segment, "segment_bytes": self.segment_size,
-            "ready_files": self.ready_count, "has_reserve": bool(self.has_reserve),
-            "space_low": bool(self.space_low), "poisoned": bool(self.poisoned), "scanned": bool(self.scanned),
-            "promised": self.state.promised, "incarnation": self.state.incarnation,
-            "chosen_upto": self.state.chosen_upto, "trimmed": self.state.trimmed,
-        }
-
-    @property
-    def is_poisoned(self) -> bool:
-        """True after a write or a sync failed: the log takes nothing more."""
-        return self.poisoned
-
-    @property
-    def is_space_low(self) -> bool:
-        """True while no room can be had for the segment after this one."""
-        return self.space_low
-
-    def close(self) -> None:
-        """Write a last mark, sync, and close every file. Safe to call twice.
-
-        Raises:
-            StorageError: the last sync failed; what was synced before is safe.
-        """
-        cdef Record mark
-        cdef int status = 0
-        if self.directory < 0:
-            return
-        if getpid() == self.pid and self.fd >= 0 and self.scanned and not self.poisoned and (self.unmarked or self.synced != self.appended):
-            memset(&mark, 0, sizeof(Record))
-            mark.kind = RECORD_MARK
-            mark.slot = self.state.trimmed
-            mark.ballot = self.state.promised
-            mark.mark = self.state.chosen_upto
-            with nogil:
-                status = self.sync()
-                if status == 0:
-                    status = self._append_own(&mark)
-        with nogil:
-            self.shut()
-        if status and status != ENOSPC:
-            self._check(status, "closing the log")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc_info) -> None:
-        self.close()

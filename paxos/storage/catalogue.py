@@ -32,6 +32,8 @@ from paxos.storage.directory import FORMAT_VERSION, LMDB_LIB_VERSION, Identity
 KIB = 1024
 MIB = 1024 * KIB
 MAP_BYTES_FIRST = 16 * MIB
+REBUILD_NAME = "rebuild"
+"""A file beside LMDB's that says: throw this away at the next start."""
 RUN_SLOTS_MAX = 1024
 """Slots in one LMDB value."""
 
@@ -103,7 +105,8 @@ class Catalogue:
         self.rebuilt: str | None = None
         try:
             self._open()
-            problem = self._check()
+            damaged = (self.path / REBUILD_NAME).exists()
+            problem = "an entry failed its checksum" if damaged else self._check()
         except (lmdb.Error, StorageError) as error:
             problem = f"{type(error).__name__}: {error}"
         if problem is not None:
@@ -132,9 +135,10 @@ class Catalogue:
         """Return why the content cannot be used, or ``None``."""
         stored = self._get(self._meta, b"meta", b"identity")
         wanted = self._identity_bytes()
+        last = self.last_run()
         if stored is None:
-            if self._get_raw(self._meta, b"identity") is not None or self.last_run() is not None:
-                return "no identity"
+            if last is not None:
+                return "it has no identity"
             self._write({(b"meta", b"identity"): wanted})
             return None
         return None if stored == wanted else "it belongs to another node, cluster, storage, engine or format"
@@ -193,10 +197,10 @@ class Catalogue:
     def _unseal(self, database: bytes, key: bytes, sealed: bytes) -> bytes:
         value = sealed[: -_CRC.size]
         if len(sealed) < _CRC.size or self._seal(database, key, value) != sealed:
+            (self.path / REBUILD_NAME).touch()
             raise CatalogueDamaged(
                 f"an entry of the catalogue {self.path} ({database.decode()}, {key.hex()}) fails its "
-                "checksum. The log itself is not affected: stop the node, delete that directory, and "
-                "start again; it is rebuilt"
+                "checksum. The log itself is not affected: restart the node, and it is rebuilt"
             )
         return value
 

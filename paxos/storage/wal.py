@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from paxos._core.effects import RecordView
-from paxos._core.wal import Wal
+from paxos._core.wal_face import WalFace
 
 
-class WriteAheadLog(Wal):
+class WriteAheadLog(WalFace):
     """A :class:`paxos._core.wal.Wal` whose steps are called as the design calls them.
 
     >>> import tempfile

@@ -13,7 +13,7 @@ from paxos._core.batch import Batcher
 from paxos._core.codec import ValueKind
 from paxos._core.effects import RecordKind, RecordView
 from paxos._core.reactor import Reactor
-from paxos._core.wal import Wal
+from paxos._core.wal_face import WalFace as Wal
 from paxos.control import Control
 from paxos.engine import Engine
 from paxos.transport import ZmqTransport

@@ -143,7 +143,8 @@ def cut_identity(path: Path) -> None:
     [
         (lambda path: edit(path, format_version=2), "newer version"),
         (lambda path: edit(path, format_version=0), "converts it"),
-        (lambda path: edit(path, cluster_id=1), "damaged.*Replace it"),
+        (lambda path: edit(path, cluster_id=1), "another node, cluster or storage"),
+        (lambda path: edit(path, cluster_id=0), "damaged.*Replace it"),
         (cut_identity, "damaged.*Replace it"),
         (lambda path: (path / "identity.json").write_bytes(b""), "damaged.*Replace it"),
         (lambda path: (path / "identity.json").write_bytes(b"[1]"), "damaged.*Replace it"),

@@ -293,7 +293,7 @@ def test_a_catalogue_of_another_node_is_thrown_away(tmp_path: Path) -> None:
 
 
 def test_w8_a_value_under_another_key_or_with_a_flipped_bit_is_refused(tmp_path: Path) -> None:
-    history = History(1, 60)
+    history = History(1, RUN_SLOTS_MAX + 60)
     catalogue = Catalogue(tmp_path / "c", IDENTITY)
     log = ChosenLog(history.values.read, catalogue)
     log.append(history.items)
@@ -304,13 +304,17 @@ def test_w8_a_value_under_another_key_or_with_a_flipped_bit_is_refused(tmp_path:
         with raw.begin(write=True, db=slots) as write:
             good = write.get((1).to_bytes(8, "big"))
             assert good is not None
-            write.put((100).to_bytes(8, "big"), good)  # misdirected
+            write.put((500).to_bytes(8, "big"), good)  # misdirected
             write.put((1).to_bytes(8, "big"), good[:70] + bytes([good[70] ^ 4]) + good[71:])
     catalogue = Catalogue(tmp_path / "c", IDENTITY)
-    with pytest.raises(CatalogueDamaged, match="it is rebuilt"):
-        catalogue.run_at_slot(5)
-    with pytest.raises(CatalogueDamaged):
-        catalogue.run_at_slot(120)
+    assert catalogue.rebuilt is None
+    for slot in (5, 600):
+        with pytest.raises(CatalogueDamaged, match="it is rebuilt"):
+            catalogue.run_at_slot(slot)
+    assert catalogue.run_at_slot(RUN_SLOTS_MAX + 2) is not None
+    catalogue.close()
+    catalogue = Catalogue(tmp_path / "c", IDENTITY)
+    assert catalogue.rebuilt is not None and catalogue.last_run() is None
     catalogue.close()
 
 

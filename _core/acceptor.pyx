@@ -242,6 +242,7 @@ cdef class AcceptorCore:
         """Take `stream_next`; False when there is no room. Borrows `value`."""
         cdef uint64_t slot = self.stream_next
         cdef Slot *entry
+        cdef bint differs
         if slot <= self.trimmed or slot < self.slots.base:
             self.stream_next = slot + 1      # chosen and let go here long ago: counted, not stored again
             return True
@@ -249,9 +250,13 @@ cdef class AcceptorCore:
         if entry == NULL or (self.slots.held_bytes > self.unchosen_bytes_max and slot > self.chosen_upto + 1):
             self.refused += 1
             return False
-        if slot <= self.mark and entry.ballot != BALLOT_NONE and (
-            entry.value_crc != crc or entry.length != (value.size if value != NULL else 0)
-        ):
+        differs = entry.value_crc != crc or entry.length != (value.size if value != NULL else 0)
+        if differs and entry.ballot == BALLOT_CHOSEN:
+            # An older leader that does not know yet: the slot was learned as chosen at a ballot above this
+            # one, which this node may not have promised. No quorum is left for the older value.
+            self.refused += 1
+            return False
+        if differs and slot <= self.mark and entry.ballot != BALLOT_NONE:
             self.contradiction = slot
             return False
         if entry.ballot != BALLOT_CHOSEN or entry.flags & SLOT_DAMAGED:
@@ -296,12 +301,15 @@ cdef class AcceptorCore:
         return entry
 
     cdef bint record_chosen(self, uint64_t slot, uint8_t kind, Buffer *value, uint32_t crc) noexcept nogil:
+        cdef uint64_t running_bytes
         cdef Slot *entry = self.slots.reach(slot)
         if entry == NULL:
             return False
         if entry.ballot == BALLOT_CHOSEN and not entry.flags & SLOT_DAMAGED:
             return True
+        running_bytes = entry.running_bytes
         self.slots.put(entry, BALLOT_CHOSEN, kind, buffer_retain(value), crc)
+        entry.running_bytes = running_bytes     # a leader's window counts on it
         self._append(slot, BALLOT_CHOSEN, kind, value, crc)
         return True
 

@@ -216,6 +216,8 @@ cdef class ProposerCore:
         entry = self.slots.get(chosen_upto)
         if entry != NULL and entry.running_bytes > self.chosen_running_bytes:
             self.chosen_running_bytes = entry.running_bytes
+        if chosen_upto + 1 >= self.next_slot:
+            self.chosen_running_bytes = self.running_bytes      # nothing is under way: the window is empty
         if self.barrier_slot and self.barrier_slot <= chosen_upto:
             self.barrier_slot = 0
 

@@ -12,10 +12,11 @@ import pytest
 
 from paxos import messages
 from paxos._core import ballot as ballots
+from paxos._core import codec
 from paxos.sim import wire
 from paxos.sim.disk import MemoryDisk
 from paxos.sim.history import RECORD_ACCEPT, RECORD_PROMISE, Durable
-from paxos.sim.node import CrashPoint
+from paxos.sim.node import CLUSTER, CrashPoint
 from paxos.sim.scenario import QUICK, Scenario
 
 Kind = wire.Kind
@@ -363,6 +364,96 @@ def test_h22_a_leader_whose_accepts_do_not_pass_gives_way() -> None:
     cluster.propose(leader, 1)
     second = cluster.wait_leader(among=others(cluster, leader), within_ms=20 * cluster.election_timeout_ms)
     cluster.wait_committed(cluster.propose(second, 1))
+
+
+# --- found by seeds ------------------------------------------------------------------------------------------
+
+
+def test_an_older_leader_stops_no_node_that_learned_otherwise() -> None:
+    # A node that learned a slot as chosen without promising the ballot hears an older leader propose another
+    # value there. That breaks no invariant: no quorum is left for the older ballot.
+    config = replace(QUICK, election_timeout_ms=2_000, backoff_ms_max=60)
+    cluster = Scenario(5, config=config)
+    old = cluster.settle()
+    witness, *rest = others(cluster, old)
+    for kind in (Kind.PREPARE, Kind.OPEN, Kind.ACCEPT, Kind.DECIDE):
+        for id in rest:
+            cluster.drop(kind, sender=id, receiver=witness)
+    cluster.cut_between([old], rest)
+    cluster.cut((witness, old))
+    cluster.pause(old, 1_000)
+    new = cluster.wait_leader(among=rest)
+    cluster.wait_committed(cluster.propose(new, 2))
+    cluster.wait_same_log(among=[witness])
+    sent = cluster.world.network.sent[Kind.ACCEPT]
+    cluster.propose(old, 1)
+    cluster.wait(lambda: cluster.world.now_us >= cluster.node(old).paused_until, what="the old leader waking")
+    cluster.run(20)
+    assert cluster.world.network.sent[Kind.ACCEPT] > sent
+    cluster.wait_committed(cluster.propose(new, 1))
+    cluster.heal()
+    cluster.wait_same_log(among=[old, *rest])
+
+
+def test_a_value_learned_while_leading_does_not_fill_the_window_for_ever() -> None:
+    cluster = Scenario(config=replace(QUICK, window_bytes=16, election_timeout_ms=2_000))
+    leader = cluster.settle()
+    accepted = cluster.drop(Kind.ACCEPTED, receiver=leader)
+    pongs = cluster.drop(Kind.PONG, receiver=leader)
+    cluster.propose(leader, 1)
+    history = cluster.world.history
+    cluster.wait(lambda: len(history.chosen) > len(history.log), what="the choice")
+    slot = history.chosen_prefix
+    kind, value = history.chosen[slot]
+    peer = others(cluster, leader)[0]
+    frame = codec.encode_frame(
+        Kind.CHOSEN,
+        sender=peer,
+        receiver=leader,
+        cluster=CLUSTER,
+        incarnation=cluster.node(peer).incarnation,
+        slot=slot,
+        mark=slot,
+        detail=kind,
+        payload=value,
+    )
+    cluster.world.deliver(wire.view(frame))
+    cluster.wait_same_log(among=[leader])
+    accepted.stop()
+    pongs.stop()
+    cluster.wait_committed(cluster.propose(leader, 2))
+    assert cluster.leaders() == [leader]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_node_that_hears_the_leader_through_a_peer_only_can_propose(seed: int) -> None:
+    cluster = Scenario(seed=seed)
+    leader = cluster.settle()
+    far = others(cluster, leader)[0]
+    cluster.cut_between([leader], [far])
+    cluster.run(5 * cluster.election_timeout_ms)
+    cluster.wait_committed(cluster.propose(far, 3))
+
+
+def test_an_answer_to_an_earlier_life_is_no_error() -> None:
+    cluster = Scenario()
+    leader = cluster.settle()
+    target = others(cluster, leader)[0]
+    for kind in (Kind.FETCHED, Kind.PROMISE, Kind.NACK, Kind.CHOSEN_GONE):
+        payload = wire.PROMISE_HEAD.pack(0, 1, 0, 1, 0, 1, bytes(16)) if kind == Kind.PROMISE else b""
+        frame = codec.encode_frame(
+            kind,
+            sender=leader,
+            receiver=target,
+            cluster=CLUSTER,
+            incarnation=cluster.node(leader).incarnation,
+            slot=1,
+            ballot=ballots.make(1, target),
+            detail=1,
+            payload=payload,
+        )
+        cluster.world.deliver(wire.view(frame))
+    cluster.wait_committed(cluster.propose(target, 1))
 
 
 # --- liveness ------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@
 #                                      acknowledgements that were waiting for the disk join `send_after_sync`
 #   4. send `send_after_sync`          MUST NOT leave before the sync
 #   5. send `send_now` again           what `advance()` itself produced
-#   6. hand on `chosen` and `cold`     to the apply thread and the control thread
+#   6. hand on `chosen` and `cold`     to the apply thread and the control thread; may come before 5
 #
 # If the append or the sync fails, nothing of 3 to 6 happens, ever: the node is poisoned.
 

@@ -206,13 +206,16 @@ class NativeCluster:
         leader = self.leader()
         return next(node for node in self.nodes.values() if node is not leader and node.reactor.alive)
 
-    def settle(self, commands: int) -> list[bytes]:
-        """Wait until every running node has applied ``commands``; return them, equal everywhere."""
+    def settle(self, commands: int, last: bytes | None = None) -> list[bytes]:
+        """Wait until every running node has applied ``commands`` (and the ``last``, where their number is
+        not known); return them, equal everywhere."""
         running = [node for node in self.nodes.values() if node.reactor.alive]
+
+        def is_done(node: NativeNode) -> bool:
+            return len(node.applied) >= commands and last in (None, node.applied[-1][1])
+
         for node in running:
-            wait_for(
-                lambda node=node: len(node.applied) >= commands, f"node {node.node_id} to apply {commands}"
-            )
+            wait_for(lambda node=node: is_done(node), f"node {node.node_id} to apply {commands}")
         first = running[0].applied
         for node in running:
             assert node.applied == first

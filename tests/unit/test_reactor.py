@@ -66,11 +66,7 @@ def test_values_beyond_the_zero_copy_limit_survive_the_end_of_their_sender(tmp_p
             leader.stop()
             others = [node for node in cluster.nodes.values() if node is not leader]
             propose(others[0], b"after")
-            for node in others:
-                wait_for(
-                    lambda node=node: node.applied and node.applied[-1][1] == b"after", "the last command"
-                )
-            commands = cluster.settle(1)
+            commands = cluster.settle(1, last=b"after")
             assert commands[: len(commands) - 1] == run[: len(commands) - 1]
 
 
@@ -182,7 +178,7 @@ def test_d8_fsync_is_never_retried_and_nothing_is_said_after_it_failed(tmp_path:
         # The others go on without it, and what was told as chosen is there.
         others = [node for node in cluster.nodes.values() if node is not leader]
         propose(others[0], b"without it")
-        commands = cluster.settle(2)
+        commands = cluster.settle(2, last=b"without it")
         assert commands[0] == b"before" and commands[-1] == b"without it"
 
 

@@ -249,7 +249,9 @@ def arguments(description: str | None, *, commands: int) -> argparse.Namespace:
     parser.add_argument(
         "--commands", type=int, default=commands, help=f"how much work to do (default: {commands})"
     )
-    parser.add_argument("--transport", choices=("tcp", "ipc"), default="ipc", help="how the replicas talk")
+    parser.add_argument(
+        "--transport", choices=("inproc", "tcp", "ipc"), default="inproc", help="how the replicas talk"
+    )
     found = parser.parse_args()
     if found.commands < 2:
         parser.error("--commands must be at least 2")

@@ -41,7 +41,7 @@ def test_help_teaches_and_starts_nothing(name: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("transport", ["tcp", "ipc"])
+@pytest.mark.parametrize("transport", ["inproc", "tcp"])
 @pytest.mark.parametrize("name", ON_A_CLUSTER)
 def test_nothing_is_lost_when_the_leader_is_killed(name: str, transport: str, tmp_path: Path) -> None:
     shown = run(name, tmp_path, "--transport", transport)

@@ -4,10 +4,10 @@ A plain ``concurrent.futures.Future`` builds a lock and a condition for every co
 is most of the work. Here both are built only when somebody really waits: until then a future is one object
 without attributes of its own, and resolving it is two attribute writes.
 
-Why no lock is needed before there is a waiter: who comes first, the resolver or a waiter, is decided by one
-atomic ``dict.setdefault`` of ``_lazy``. If the waiter put its condition there, the resolver does everything
-under it, like the standard library. If the resolver put its mark there, nobody has looked yet, and whoever
-comes later finds the future finished.
+Why no lock is needed before there is a waiter: the resolver says ``_decided`` first and looks for a condition
+second; a waiter puts its condition there first and looks at ``_decided`` second. So either the resolver sees the
+condition and does the rest under it, like the standard library, or the waiter sees that all is decided and only
+has to let the resolver finish its next statement.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ ResultT = TypeVar("ResultT")
 
 _RUNNING = "RUNNING"
 _FINISHED = "FINISHED"
-_SETTLED: Any = object()
 _creation = threading.Lock()
 logger = logging.getLogger("paxos")
 
@@ -49,6 +48,9 @@ class Future(concurrent.futures.Future[ResultT], Generic[ResultT]):
 
     # Class attributes instead of per-instance ones: creating a future writes nothing.
     _state: str = _RUNNING
+    _decided: bool = False
+    _lazy: threading.Condition | None = None  # what the resolver looks for
+    _shared: threading.Condition | None = None  # what waiters use, once it is clear who came first
     _result: Any = None
     _exception: BaseException | None = None
     _waiters: list[Any]
@@ -59,20 +61,18 @@ class Future(concurrent.futures.Future[ResultT], Generic[ResultT]):
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
-        found = self.__dict__.get("_lazy")
-        if found is None:
+        condition = self._shared
+        if condition is None:
             with _creation:
-                self.__dict__.setdefault("_waiters", [])
-                self.__dict__.setdefault("_done_callbacks", [])
-                found = self.__dict__.setdefault("_lazy", threading.Condition())
-        if found is not _SETTLED:
-            return found  # type: ignore[no-any-return]
-        while self._state is not _FINISHED:
-            time.sleep(0)  # the resolver is between its mark and its next statement
-        with _creation:
-            self.__dict__.setdefault("_waiters", [])
-            self.__dict__.setdefault("_done_callbacks", [])
-            return self.__dict__.setdefault("_late", threading.Condition())  # type: ignore[no-any-return]
+                condition = self._shared
+                if condition is None:
+                    self._waiters = []
+                    self._done_callbacks = []
+                    condition = self._lazy = threading.Condition()
+                    while self._decided and self._state is not _FINISHED:
+                        time.sleep(0)  # the resolver is about to see the condition, or to finish without it
+                    self._shared = condition
+        return condition
 
     def done(self) -> bool:
         """Return True if the outcome is known (or known to stay unknown)."""
@@ -82,8 +82,8 @@ class Future(concurrent.futures.Future[ResultT], Generic[ResultT]):
         """Return the outcome, waiting for at most ``timeout`` seconds.
 
         Raises:
-            TimeoutError: nothing is known yet. **The outcome is then unknown**: the command may be applied
-            later. OutcomeUnknown: nothing will be known here any more; the cause is attached.
+            TimeoutError: nothing is known yet. **The outcome is then unknown**: it may be applied later.
+            OutcomeUnknown: nothing will be known here any more; the cause is attached.
         """
         if self._state is not _FINISHED:
             return super().result(timeout)
@@ -92,38 +92,36 @@ class Future(concurrent.futures.Future[ResultT], Generic[ResultT]):
         return self._result  # type: ignore[no-any-return]
 
     def resolve(self, result: ResultT) -> None:
-        """Set the result; a second outcome is ignored. For the replica."""
-        if self._state is _FINISHED:
+        """Set the result; a second outcome is ignored. For the replica, one thread at a time."""
+        if self._decided:
             return
-        if self.__dict__.setdefault("_lazy", _SETTLED) is _SETTLED:
-            self._result = result
+        self._result = result
+        self._decided = True
+        if self._lazy is None:
             self._state = _FINISHED
         else:
-            self._settle(result, None)
+            self._announce(self._lazy)
 
     def fail(self, error: BaseException) -> None:
-        """Set the exception; a second outcome is ignored. For the replica."""
-        if self._state is _FINISHED:
+        """Set the exception; a second outcome is ignored. For the replica, one thread at a time."""
+        if self._decided:
             return
-        if self.__dict__.setdefault("_lazy", _SETTLED) is _SETTLED:
-            self._exception = error
+        self._exception = error
+        self._decided = True
+        if self._lazy is None:
             self._state = _FINISHED
         else:
-            self._settle(None, error)
+            self._announce(self._lazy)
 
-    def _settle(self, result: ResultT | None, error: BaseException | None) -> None:
-        with self._condition:
-            if self._state is _FINISHED:
-                return
-            self._result = result
-            self._exception = error
+    def _announce(self, condition: threading.Condition) -> None:
+        with condition:
             self._state = _FINISHED
             for waiter in self._waiters:
-                if error is None:
+                if self._exception is None:
                     waiter.add_result(self)
                 else:
                     waiter.add_exception(self)
-            self._condition.notify_all()
+            condition.notify_all()
             callbacks = self._done_callbacks
             self._done_callbacks = []
         for callback in callbacks:

@@ -193,6 +193,7 @@ class Control:
         if isinstance(result, Lead):
             self.proposer.abandon()
             self._led_ballot = result.ballot
+            self.election.on_lead(now_us)
             intents.append(result)
         elif result is not None:
             for wanted in result:

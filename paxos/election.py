@@ -50,6 +50,15 @@ class Election:
         if self.deadline_us is not None:
             self.deadline_us = self._not_before_us + self._draw()
 
+    def on_lead(self, now_us: int) -> None:
+        """Phase 1 is complete: do not try again before a round that began after it can show who leads.
+
+        Without this, a round that closed just before the reactor acted still says "nobody leads", and the
+        new leader would depose itself.
+        """
+        self.deadline_us = None
+        self._not_before_us = max(self._not_before_us, now_us + 4 * self._heartbeat_us)
+
     def on_failed(self, now_us: int) -> None:
         """An own attempt failed: wait longer before the next."""
         self._failures = min(self._failures + 1, GROWTH_MAX)

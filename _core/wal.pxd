@@ -82,6 +82,7 @@ cdef class Wal:
     cdef object _check(self, int status, str what)
     cdef size_t _stage(self, Record *records, size_t count, size_t *part_count) noexcept nogil
     cdef int _append_own(self, Record *record) noexcept nogil
+    cdef uint64_t _segment_for(self, const Record *records, size_t count) noexcept nogil
     cdef int _make_room(self, const Record *records, size_t count) noexcept nogil
     cdef uint64_t _usual(self) noexcept nogil
     cdef void _prepare_ahead(self) noexcept nogil

@@ -30,6 +30,7 @@ cdef extern from "errno.h":
 
 cdef enum:
     FIRST_SEGMENT_BYTES = 4 << 20    # a new log starts small and doubles up to `segment_bytes`
+    SEGMENT_BYTES_MAX = 1 << 30      # of a segment that is made for one append
     RETRY_US = 1_000_000
 
 cdef const char *ZEROS = b"\0\0\0\0\0\0\0\0"
@@ -130,7 +131,7 @@ cdef class Wal:
             start = self.offset
             staged = self._stage(records + done, count - done, &part_count)
             if staged == 0:
-                status = self._roll(SEGMENT_HEAD_BYTES + record_bytes(records[done].length))
+                status = self._roll(self._segment_for(records + done, count - done))
             else:
                 status = self.fail_write
                 if status == 0:
@@ -247,30 +248,31 @@ cdef class Wal:
     cdef void _prepare_ahead(self) noexcept nogil:
         self.pool.prepare_ahead(self.offset > self.segment_size // 4, self._usual())
 
-    cdef int _make_room(self, const Record *records, size_t count) noexcept nogil:
-        """Have a file ready for every segment that this append will need, before its first byte is written."""
-        cdef uint64_t offset = self.offset
-        cdef uint64_t room = self.segment_size
-        cdef uint64_t least
-        cdef bint rolled = False
+    cdef uint64_t _segment_for(self, const Record *records, size_t count) noexcept nogil:
+        """Bytes of a segment that holds all of these, or at least the first if that is too much for one."""
+        cdef uint64_t size = SEGMENT_HEAD_BYTES
         cdef size_t i
-        cdef int status
+        for i in range(count):
+            size += record_bytes(records[i].length)
+            if size > SEGMENT_BYTES_MAX:
+                return SEGMENT_HEAD_BYTES + record_bytes(records[0].length)
+        return size
+
+    cdef int _make_room(self, const Record *records, size_t count) noexcept nogil:
+        """Have the file ready that this append will need, before its first byte is written.
+
+        What does not fit into this segment goes into one that takes all of it, so an append that finds no space
+        has written nothing.
+        """
+        cdef uint64_t offset = self.offset
+        cdef size_t i
         for i in range(count):
             if records[i].length > VALUE_BYTES_MAX or (records[i].length and records[i].value == NULL):
                 return EINVAL
-            if offset + record_bytes(records[i].length) > room:
-                if rolled:
-                    # A drain over several small segments: the later ones are made as they come, and a full
-                    # disk then poisons the log.
-                    continue
-                rolled = True
-                least = SEGMENT_HEAD_BYTES + record_bytes(records[i].length)
-                status = self.pool.get(least, self._usual())
-                if status:
-                    return status
-                room = self.pool.size_of(least)
-                offset = SEGMENT_HEAD_BYTES
+        for i in range(count):
             offset += record_bytes(records[i].length)
+            if offset > self.segment_size:
+                return self.pool.get(self._segment_for(&records[i], count - i), self._usual())
         return 0
 
     cdef int _roll(self, uint64_t least) noexcept nogil:

@@ -278,6 +278,23 @@ def test_d7_a_full_disk_refuses_and_goes_on_when_there_is_space_again(tmp_path: 
         assert wal.stats()["has_reserve"] or not wal.is_space_low
 
 
+def test_d7_a_drain_over_several_segments_is_refused_as_a_whole(tmp_path: Path) -> None:
+    drain = [kit.accept(slot, os.urandom(3000)) for slot in range(2, 40)]
+    with kit.open_log(tmp_path, create=True) as wal:
+        wal.append([kit.accept(1)])
+        wal.sync()
+        wal.inject_failure("space", errno.ENOSPC)
+        for _ in range(3):
+            with pytest.raises(StorageError, match="no space left"):
+                wal.append(drain)
+        assert not wal.is_poisoned
+        assert list(kit.accepted(wal.scan())) == [1]
+        wal.inject_failure("space", 0)
+        wal.append(drain)
+        wal.sync()
+        assert kit.accepted(wal.scan()) == {1: b"value 1"} | {r.slot: r.value for r in drain}
+
+
 def test_bad_arguments_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no log"):
         kit.open_log(tmp_path)

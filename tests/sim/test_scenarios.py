@@ -437,13 +437,13 @@ def test_a_node_that_hears_the_leader_through_a_peer_only_can_propose(seed: int)
 
 @pytest.mark.parametrize("nodes", [1, 3, 5])
 def test_a_new_leader_does_not_depose_itself(nodes: int) -> None:
-    # The round that closed just before it began to lead still said that nobody leads.
+    # The round that closed just before it began to lead still says that nobody leads.
     for seed in range(20):
-        cluster = Scenario(nodes, seed=seed)
-        leader = cluster.settle()
-        cluster.run(5 * cluster.election_timeout_ms)
-        assert cluster.leaders() == [leader]
-        assert cluster.node(leader).engine.counters()["step_downs"] == 0
+        cluster = Scenario(nodes, seed=seed, control_us=8_000)
+        cluster.settle()
+        cluster.run(3 * cluster.election_timeout_ms)
+        candidates = [node for node, _ in cluster.world.history.leaders.values()]
+        assert len(candidates) == len(set(candidates)), f"seed {seed}: ballots of {candidates}"
 
 
 def test_an_answer_to_an_earlier_life_is_no_error() -> None:

@@ -423,6 +423,7 @@ cdef class EngineCore:
         summary.best_peer = self.heartbeat.best_peer
         summary.heard = <uint16_t>self.heartbeat.heard
         header = self.peers.header(ROUND_CLOSED, self.peers.node_id)
+        header.detail = wanted      # 1: no round has closed, a burst of chosen values has come to its end
         payload = buffer_copy(&summary, sizeof(summary))
         if payload == NULL:
             self.ready.out_of_memory = True

@@ -9,7 +9,7 @@ from libc.string cimport memset, strerror
 
 from paxos._core.batch cimport commands_of
 from paxos._core.buffer cimport buffer_bytes, buffer_new, buffer_release, buffer_retain
-from paxos._core.codec cimport BATCH, HEADER_BYTES, ROUND_CLOSED, STOPPED_LEADING
+from paxos._core.codec cimport BATCH, CHOSEN, HEADER_BYTES, ROUND_CLOSED, STOPPED_LEADING
 from paxos._core.intent cimport intent_free
 from paxos._core.wakeup cimport (
     SIGNAL_CHECK_US, WAKE_ALL, clock_us, futex_wait, futex_wake, gate_enter, gate_leave, gate_sleep, gate_wake,
@@ -102,7 +102,10 @@ cdef class ColdQueue:
         return False
 
     cdef void put(self, const Outgoing *frame) noexcept nogil:
-        cdef bint own = frame.header.kind == ROUND_CLOSED or frame.header.kind == STOPPED_LEADING
+        # CHOSEN: a configuration that this node has learned. It is said once, so a flood must not drown it.
+        cdef bint own = (
+            frame.header.kind == ROUND_CLOSED or frame.header.kind == STOPPED_LEADING or frame.header.kind == CHOSEN
+        )
         cdef uint32_t places = COLD_FRAMES_MAX if own else COLD_FRAMES_MAX - COLD_FRAMES_OWN
         cdef size_t size = frame.payload.size if frame.payload != NULL else 0
         cdef bint taken = True

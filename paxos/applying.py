@@ -175,11 +175,13 @@ class Applier:
         return self.failure is None and self._source.wait_unapplied(timeout_s) is not None
 
     def drain(self, until: Future[Any] | None = None) -> None:
-        """Apply what is chosen, until there is no more or ``until`` is done; at once if another thread does it.
+        """Apply what is chosen, until there is no more or ``until`` is done.
 
-        Taking and applying happen under one lock, which is what keeps the order.
+        Taking and applying happen under one lock, which is what keeps the order. Whoever waits for ``until``
+        does not wait for the lock: another thread is at it. The apply thread does, or it would look in vain
+        again and again while a proposer applies.
         """
-        while self._lock.acquire(blocking=False):
+        while self._lock.acquire(blocking=until is None):
             try:
                 items = None if self.failure is not None else self._source.take_chosen(0.0, TAKE_ITEMS_MAX)
                 if items:

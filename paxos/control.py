@@ -267,7 +267,7 @@ class Control:
 
     # ---- rounds and catch-up -----------------------------------------------------------------------------
 
-    def _on_round_closed(self, _fields: dict[str, int], payload: bytes, now_us: int) -> list[Intent]:
+    def _on_round_closed(self, fields: dict[str, int], payload: bytes, now_us: int) -> list[Intent]:
         _round, promised, chosen, ballot, leader, best, config_slot, flags, peer, _heard = _SUMMARY.unpack(
             payload
         )
@@ -283,6 +283,8 @@ class Control:
             self.learner.aim(best)
         elif not self._best_peer:
             self._best_peer = ballots.node_of(leader)
+        if fields["detail"]:
+            self.learner.end_burst()
         intents = self._catch_up(self._best_peer, bool(flags & RoundFlag.ROUND_LAGGING), now_us)
         if self.proposer.candidate_ballot:
             intents.extend(self._conclude(now_us))

@@ -32,6 +32,7 @@ class Learner(LearnerCore):
     _target: int = 0
     _asked: Range | None = None
     _asked_us: int = 0
+    _burst_ended: bool = False
 
     def aim(self, upto: int) -> None:
         """Remember that the log is chosen up to ``upto`` somewhere."""
@@ -49,18 +50,24 @@ class Learner(LearnerCore):
             retry_us: how long an answer is waited for.
             now_us: the time.
         """
-        asked = self._asked
+        asked, self._asked = self._asked, None
+        has_ended, self._burst_ended = self._burst_ended, False
         if asked is not None:
-            if chosen_upto < asked.last and now_us < self._asked_us + retry_us:
+            # A burst may end before what was asked for: peers send at most BURST_BYTES at a time.
+            if chosen_upto >= asked.last or (has_ended and chosen_upto >= asked.first):
+                is_lagging = True
+            elif now_us < self._asked_us + retry_us:
+                self._asked = asked
                 return None
-            if chosen_upto >= asked.last:
-                is_lagging = is_lagging or chosen_upto < self._target
-            self._asked = None
         if not peer or not is_lagging or chosen_upto >= self._target:
             return None
         self._asked = Range(peer, chosen_upto + 1, min(self._target, chosen_upto + BURST_SLOTS))
         self._asked_us = now_us
         return self._asked
+
+    def end_burst(self) -> None:
+        """Note that the last value of a burst has come: what is still missing may be asked for at once."""
+        self._burst_ended = True
 
     @classmethod
     def alone(cls, node_id: int, members: Iterable[int]) -> Learner:

@@ -117,6 +117,7 @@ cdef class Reactor:
                 sched_yield()
             else:
                 self._sleep(now_us)
+        self.wal.note_chosen(self.engine.learner.chosen_upto)
         self.batcher.refuse()
         self.cold.close()
         self.chosen.close()
@@ -252,7 +253,9 @@ cdef class Reactor:
 
     cdef void _mark_log(self, uint64_t now_us) noexcept nogil:
         """An idle log says how far it was synced; a full disk is tried again."""
-        cdef int error = self.wal.maybe_mark(now_us)
+        cdef int error
+        self.wal.note_chosen(self.engine.learner.chosen_upto)
+        error = self.wal.maybe_mark(now_us)
         if error and error != ENOSPC:
             self._fail(FAULT_DISK, "writing a mark to the log failed", error)
 

@@ -24,6 +24,9 @@ cdef class Wal:
     cdef int append(self, Record *records, size_t count) noexcept nogil
     # 0 or an errno: everything appended is durable. Free of charge if nothing was appended.
     cdef int sync(self) noexcept nogil
+    # The next mark, at the latest the one that close() writes, says that slots up to `upto` are chosen. Their
+    # values must have been appended before [h3].
+    cdef void note_chosen(self, uint64_t upto) noexcept nogil
     # Call in every round of the reactor. Writes and syncs one mark if the log has been idle for `idle_mark_ms` since
     # its last un-marked sync; also tries again to get space when there was none. 0 or an errno; `next_mark_us` is
     # 0 or the time, on the clock of `now_us`, at which it wants to be called.
@@ -61,6 +64,7 @@ cdef class Wal:
     cdef uint64_t segment, segment_size, offset, generation
     cdef uint64_t oldest             # number of the oldest segment
     cdef uint32_t last_crc
+    cdef bint noted                  # note_chosen() said more than the last mark does
     cdef bint unmarked, touched      # a sync is not yet told by any record; one happened since the last maybe_mark
     cdef uint64_t idle_mark_us, retry_us
     cdef uint64_t segment_bytes

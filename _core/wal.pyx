@@ -210,6 +210,11 @@ cdef class Wal:
         cdef int status = self.append(record, 1)
         return status if status else self.sync()
 
+    cdef void note_chosen(self, uint64_t upto) noexcept nogil:
+        if upto > self.state.chosen_upto:
+            self.state.chosen_upto = upto
+            self.noted = True
+
     cdef int maybe_mark(self, uint64_t now_us) noexcept nogil:
         cdef Record mark
         cdef int status
@@ -234,7 +239,7 @@ cdef class Wal:
         mark.mark = self.state.chosen_upto
         self.next_mark_us = 0
         status = self._append_own(&mark)
-        self.unmarked = self.touched = False
+        self.unmarked = self.touched = self.noted = False
         self.mark_count += 1
         return 0 if status == ENOSPC else status
 

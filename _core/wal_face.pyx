@@ -183,7 +183,9 @@ cdef class WalFace(Wal):
         cdef int status = 0
         if self.directory < 0:
             return
-        if getpid() == self.pid and self.fd >= 0 and self.scanned and not self.poisoned and (self.unmarked or self.synced != self.appended):
+        if getpid() == self.pid and self.fd >= 0 and self.scanned and not self.poisoned and (
+            self.unmarked or self.noted or self.synced != self.appended
+        ):
             memset(&mark, 0, sizeof(Record))
             mark.kind = RECORD_MARK
             mark.slot = self.state.trimmed

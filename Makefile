@@ -35,7 +35,7 @@ verify: build  ## lint, format, types, stubs, zero Cython warnings, unit tests a
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(NO_TRACES) $(PY) -m mypy
-	$(NO_TRACES) $(PY) -m mypy.stubtest --allowlist tools/stubtest-allowlist.txt --ignore-unused-allowlist --ignore-disjoint-bases $(MODULES)
+	$(NO_TRACES) $(PY) -m mypy.stubtest --mypy-config-file pyproject.toml --allowlist tools/stubtest-allowlist.txt --ignore-unused-allowlist --ignore-disjoint-bases $(MODULES)
 	$(PY) tools/check_warnings.py
 	$(NO_TRACES) $(PYTEST) -n $(WORKERS) --dist loadgroup -p no:cacheprovider -q $(wildcard tests/unit tests/sim) $(PYTEST_FLAGS)
 

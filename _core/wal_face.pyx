@@ -173,28 +173,31 @@ cdef class WalFace(Wal):
         """True while no room can be had for the segment after this one."""
         return self.pool.space_low
 
-    def close(self) -> None:
+    def close(self, *, mark: bool = True) -> None:
         """Write a last mark, sync, and close every file. Safe to call twice.
+
+        Args:
+            mark: false leaves the end of the log as a crash would.
 
         Raises:
             StorageError: the last sync failed; what was synced before is safe.
         """
-        cdef Record mark
+        cdef Record last
         cdef int status = 0
         if self.directory < 0:
             return
-        if getpid() == self.pid and self.fd >= 0 and self.scanned and not self.poisoned and (
+        if mark and getpid() == self.pid and self.fd >= 0 and self.scanned and not self.poisoned and (
             self.unmarked or self.noted or self.synced != self.appended
         ):
-            memset(&mark, 0, sizeof(Record))
-            mark.kind = RECORD_MARK
-            mark.slot = self.state.trimmed
-            mark.ballot = self.state.promised
-            mark.mark = self.state.chosen_upto
+            memset(&last, 0, sizeof(Record))
+            last.kind = RECORD_MARK
+            last.slot = self.state.trimmed
+            last.ballot = self.state.promised
+            last.mark = self.state.chosen_upto
             with nogil:
                 status = self.sync()
                 if status == 0:
-                    status = self._append_own(&mark)
+                    status = self._append_own(&last)
         with nogil:
             self.shut()
         if status and status != ENOSPC:

@@ -174,22 +174,23 @@ class Applier:
         """Wait at most ``timeout_s`` seconds for something to apply; False when nothing will come any more."""
         return self.failure is None and self._source.wait_unapplied(timeout_s) is not None
 
-    def drain(self, until: Future[Any] | None = None) -> None:
+    def drain(self, until: Future[Any] | None = None, wait_s: float = -1) -> None:
         """Apply what is chosen, until there is no more or ``until`` is done.
 
-        Taking and applying happen under one lock, which is what keeps the order. Whoever waits for ``until``
-        does not wait for the lock: another thread is at it. The apply thread does, or it would look in vain
-        again and again while a proposer applies.
+        Taking and applying happen under one lock, which is what keeps the order. ``wait_s`` is how long to wait
+        for it while another thread is at it: the apply thread waits until it is free (-1), or it would look in
+        vain again and again.
         """
-        while self._lock.acquire(blocking=until is None):
+        while self._lock.acquire(timeout=wait_s):
             try:
-                items = None if self.failure is not None else self._source.take_chosen(0.0, TAKE_ITEMS_MAX)
-                if items:
-                    self._apply_items(items)
+                if self.failure is not None or (until is not None and until.done()):
+                    return
+                items = self._source.take_chosen(0.0, TAKE_ITEMS_MAX)
+                if not items:
+                    return
+                self._apply_items(items)
             finally:
                 self._lock.release()
-            if not items or (until is not None and until.done()):
-                return
 
     def _apply_items(self, items: Sequence[ChosenItem]) -> None:
         try:

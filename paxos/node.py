@@ -44,6 +44,8 @@ CONTROL_WAIT_S_MAX = 0.25
 CALLER_SLICE_S = 0.05
 """A blocked caller looks at the state of the node this often."""
 BUSY_RETRY_S = 0.001
+COMBINE_WAIT_S = 0.005
+"""A proposer whose command is chosen waits this long for its turn to apply before it only waits for the outcome."""
 FLUSH_SLOTS = 8192
 """Places of chosen slots that gather in memory before they go to the catalogue."""
 HEARD_PERIODS = 4
@@ -105,6 +107,7 @@ class Node:
         self._reading = threading.Lock()
         self._kept_from: int | None = None
         self._released = False
+        self._abrupt = False
         self._last_look: dict[str, Any] = {}
         self._answers: dict[int, tuple[float, dict[str, int]]] = {}
         self.applier = Applier(
@@ -145,8 +148,9 @@ class Node:
         finally:
             self.check_fault()
             self.applier.end()
-            with contextlib.suppress(StorageError):  # a cache: what is missing is rebuilt at the next start
-                self.parts.log.flush()
+            if not self._abrupt:
+                with contextlib.suppress(StorageError):  # a cache: what is missing comes back from the log
+                    self.parts.log.flush()
 
     def _control_loop(self) -> None:
         control, reactor = self.parts.control, self._reactor
@@ -325,7 +329,7 @@ class Node:
                 if wait_s <= 0:
                     return
             if self._reactor.wait_chosen(ticket, wait_s):
-                self.applier.drain(until=future)
+                self.applier.drain(until=future, wait_s=COMBINE_WAIT_S)
                 return
 
     def _await_outcome(self, future: Future[Outcome], deadline: float | None) -> Outcome:
@@ -434,6 +438,7 @@ class Node:
         """
         if self.pid != os.getpid():
             return
+        self._abrupt = self._abrupt or abrupt
         self._closing.set()
         with self._close_lock:
             if self._closed.is_set():

@@ -125,7 +125,7 @@ def _assemble(
         try:
             transport.close()
         finally:
-            store.close()
+            store.close(clean=clean)
 
     return Parts(
         node_id=identity.node_id,

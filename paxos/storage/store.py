@@ -119,8 +119,11 @@ class Store:
         )
         self.wal.sync()
 
-    def close(self) -> None:
+    def close(self, *, clean: bool = True) -> None:
         """Close everything; the lock goes last. Safe to call twice. The reactor must have stopped.
+
+        Args:
+            clean: false leaves the end of the log as a crash would.
 
         Raises:
             StorageError: the last sync of the log failed.
@@ -129,7 +132,7 @@ class Store:
             if self._catalogue is not None:
                 self._catalogue.close()
             if self._wal is not None:
-                self._wal.close()
+                self._wal.close(mark=clean)
         finally:
             self._wal = self._catalogue = self._log = None
             self.directory.close()

@@ -22,6 +22,7 @@ from paxos._core.codec import (
     encode_frame,
 )
 from paxos.election import Election
+from paxos.errors import StorageError
 from paxos.learner import BURST_BYTES, Learner
 from paxos.membership import Configuration, Member
 from paxos.messages import Campaign, Configure, Intent, Lead, Send, Transfer
@@ -291,17 +292,30 @@ class Control:
         return intents
 
     def _catch_up(self, peer: int, is_lagging: bool, now_us: int) -> list[Intent]:
-        wanted = self.learner.next_range(self._chosen_upto, peer, is_lagging, self._retry_us, now_us)
+        wanted = self.learner.next_range(
+            self._chosen_upto, self._turn_from(peer), is_lagging, self._retry_us, now_us
+        )
         if wanted is None or wanted.node_id == self.node_id:
             return []
         return [self._send(FrameKind.FETCH_CHOSEN, wanted.node_id, slot=wanted.first, mark=wanted.last)]
+
+    def _turn_from(self, peer: int) -> int:
+        """Return ``peer``, or another member by turns while requests bring nothing: its copy may be damaged."""
+        others = sorted(node for node in self.members if node != self.node_id)
+        if not self.learner.misses or not others:
+            return peer
+        first = others.index(peer) if peer in others else 0
+        return others[(first + self.learner.misses) % len(others)]
 
     def _on_fetch_chosen(self, fields: dict[str, int], _payload: bytes, _now_us: int) -> list[Intent]:
         """Serve a peer that lags: one burst of chosen values, read from the log of this node."""
         first, last, asker = fields["slot"], fields["mark"], fields["sender"]
         if first < self._log.first_slot:
             return [self._send(FrameKind.CHOSEN_GONE, asker, slot=first, mark=self._log.first_slot - 1)]
-        values = self._log.read_slots(first, last, BURST_BYTES)
+        try:
+            values = self._log.read_slots(first, last, BURST_BYTES)
+        except StorageError:
+            return []  # damaged here: no reason to stop, another member has it; the asker turns to that one
         if not values:
             return []
         end = values[-1][0]

@@ -33,6 +33,8 @@ class Learner(LearnerCore):
     _asked: Range | None = None
     _asked_us: int = 0
     _burst_ended: bool = False
+    misses: int = 0
+    """Requests in a row that brought nothing."""
 
     def aim(self, upto: int) -> None:
         """Remember that the log is chosen up to ``upto`` somewhere."""
@@ -54,11 +56,15 @@ class Learner(LearnerCore):
         has_ended, self._burst_ended = self._burst_ended, False
         if asked is not None:
             # A burst may end before what was asked for: peers send at most BURST_BYTES at a time.
+            if chosen_upto >= asked.first:
+                self.misses = 0
             if chosen_upto >= asked.last or (has_ended and chosen_upto >= asked.first):
                 is_lagging = True
             elif now_us < self._asked_us + retry_us:
                 self._asked = asked
                 return None
+            elif chosen_upto < asked.first:
+                self.misses += 1
         if not peer or not is_lagging or chosen_upto >= self._target:
             return None
         self._asked = Range(peer, chosen_upto + 1, min(self._target, chosen_upto + BURST_SLOTS))

@@ -350,10 +350,10 @@ cdef class LogReader:
 
     cdef void _find_tail(self, uint64_t offset) noexcept nogil:
         """See what lies behind the end: nothing, an earlier use of the file, or a torn tail."""
-        cdef uint64_t last = self.head.size
+        cdef uint64_t last = self.head.size & ~(<uint64_t>7)
         cdef const RecordHead *head = <const RecordHead *>(self.image + offset)
-        while last > offset and self.image[last - 1] == 0:
-            last -= 1
+        while last > offset and (<const uint64_t *>(self.image + last - 8))[0] == 0:     # all of it is aligned to 8
+            last -= 8
         self.written_end = last
         self.torn = last > offset
         if self.torn and self.head.flags & SEGMENT_RECYCLED:

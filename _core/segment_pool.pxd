@@ -30,7 +30,6 @@ cdef class SegmentPool:
     cdef int get(self, uint64_t least, uint64_t usual) noexcept nogil
     # True if such a file is there; take it out.
     cdef bint has(self, uint64_t least) noexcept nogil
-    cdef uint64_t size_of(self, uint64_t least) noexcept nogil
     cdef ReadyFile take(self, uint64_t least) noexcept nogil
     # Begin to make what is missing: the next segment if `wanted`, then the reserve. Never blocks.
     cdef void prepare_ahead(self, bint wanted, uint64_t usual) noexcept nogil

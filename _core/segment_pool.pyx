@@ -63,9 +63,6 @@ cdef class SegmentPool:
     cdef bint has(self, uint64_t least) noexcept nogil:
         return self._find(least) >= 0
 
-    cdef uint64_t size_of(self, uint64_t least) noexcept nogil:
-        return self.ready[self._find(least)].size
-
     cdef ReadyFile take(self, uint64_t least) noexcept nogil:
         cdef int i
         cdef int found = self._find(least)

@@ -247,6 +247,16 @@ def test_d10_a_huge_length_is_not_believed(disk: Disk) -> None:
     assert content(disk.scan(image)) == disk.records[:-1]
 
 
+@pytest.mark.parametrize("field", [40, 48], ids=["position", "generation"])
+def test_d10_a_record_of_another_place_or_of_an_earlier_use_is_none(disk: Disk, field: int) -> None:
+    """It is whole, and even follows the record before it; it was not written here, or not in this use of the file."""
+    image = bytearray(disk.image)
+    last = disk.offsets[-2]
+    image[last + field] ^= 8
+    kit.reseal(image, last)
+    assert content(disk.scan(image)) == disk.records[:-1]
+
+
 def test_bytes_that_an_application_made_up_are_no_records(tmp_path: Path) -> None:
     """A value that holds a whole valid log is still a value, torn or not."""
     source = Disk(tmp_path / "a" if (tmp_path / "a").mkdir() is None else tmp_path)

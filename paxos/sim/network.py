@@ -102,6 +102,7 @@ class Network:
         self.dropped: Counter[int] = Counter()
         self.duplicated: Counter[int] = Counter()
         self._last: dict[Link, int] = {}
+        self._kind_loss = dict(world.parameters.kind_loss)
 
     def send(self, frame: wire.Frame) -> None:
         """Take one frame; deliver it later, more than once, or never."""
@@ -120,7 +121,8 @@ class Network:
         if link in self.perfect:
             world.schedule(world.now_us + 100 + rng.randrange(200), self._deliver, frame)
             return
-        if parameters.loss and rng.random() < parameters.loss:
+        loss = max(parameters.loss, self._kind_loss.get(kind, 0.0))
+        if loss and rng.random() < loss:
             self.dropped[kind] += 1
             return
         copies = 1

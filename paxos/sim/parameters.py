@@ -5,7 +5,26 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+from paxos._core.codec import FrameKind
 from paxos.types import Config
+
+FRAGILE_KINDS = [
+    int(kind)
+    for kind in (
+        FrameKind.PREPARE,
+        FrameKind.PROMISE,
+        FrameKind.OPEN,
+        FrameKind.ACCEPT,
+        FrameKind.ACCEPTED,
+        FrameKind.DECIDE,
+        FrameKind.NACK,
+        FrameKind.FORWARD,
+        FrameKind.FETCH,
+        FrameKind.FETCHED,
+        FrameKind.FETCH_CHOSEN,
+        FrameKind.CHOSEN,
+    )
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +38,7 @@ class Parameters:
     propose_gap_us: int = 20_000
     safety_us: int = 2_000_000
     loss: float = 0.0
+    kind_loss: tuple[tuple[int, float], ...] = ()
     duplicate: float = 0.0
     delay_us: int = 1_000
     reorder: bool = False
@@ -77,6 +97,12 @@ def draw_config(rng: random.Random) -> Config:
     )
 
 
+def draw_kind_loss(rng: random.Random) -> tuple[tuple[int, float], ...]:
+    """Draw up to two frame kinds that are lost more often than the rest: logs grow unchosen, pages miss."""
+    kinds = rng.sample(FRAGILE_KINDS, rng.choice([0, 0, 1, 2]))
+    return tuple((kind, rng.uniform(0.2, 0.95)) for kind in kinds)
+
+
 def draw(rng: random.Random, nodes: int | None = None) -> Parameters:
     """Draw the parameters of one seed."""
     size = rng.choice([1, 2, 3, 3, 3, 3, 3, 4, 5, 5])
@@ -95,6 +121,7 @@ def draw(rng: random.Random, nodes: int | None = None) -> Parameters:
         propose_gap_us=gap_us,
         safety_us=safety_us,
         loss=trouble * sometimes(rng, 0.6, 0.0, 0.3),
+        kind_loss=draw_kind_loss(rng) if trouble else (),
         duplicate=trouble * sometimes(rng, 0.6, 0.0, 0.5),
         delay_us=rng.choice([100, 1_000, 5_000, 20_000, 40_000]),
         reorder=rng.random() < 0.5,

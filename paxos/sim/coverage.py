@@ -38,6 +38,7 @@ EVENTS = (
     "crash_after_append",
     "crash_after_sync",
     "restart",
+    "rotten_values",
     "power_loss",
     "pause",
     "clog",

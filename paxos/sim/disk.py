@@ -63,6 +63,15 @@ class MemoryDisk:
         self.pending = []
         return kept
 
+    def rot(self, rng: random.Random, count: int) -> int:
+        """Damage the values of up to ``count`` durable records; their headers stay good. Return how many."""
+        places = [place for place, record in enumerate(self.durable) if record.value]
+        chosen = rng.sample(places, min(count, len(places)))
+        for place in chosen:
+            record = self.durable[place]
+            self.durable[place] = record._replace(value=None, length=len(record.value or b""))
+        return len(chosen)
+
     def value_at(self, position: int) -> bytes:
         """Return the value of the record at ``position``."""
         for records in (self.pending, self.durable):

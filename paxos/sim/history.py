@@ -26,6 +26,9 @@ CONFIGURATION = 3
 Held = tuple[int, bytes]
 """A value as it is compared: ``(value kind, bytes)``."""
 
+DAMAGED: Held = (0, b"")
+"""What a record holds whose header is good and whose value is not."""
+
 
 class Vote(NamedTuple):
     """The highest-ranking durable record of one slot on one node."""
@@ -54,6 +57,11 @@ class Applied(NamedTuple):
     digest: int
 
 
+def held_in(record: RecordView) -> Held:
+    """Return what a record of a vote or a choice holds."""
+    return DAMAGED if record.is_damaged else (record.value_kind, record.value or b"")
+
+
 @dataclass(slots=True)
 class Durable:
     """What is durable on one node, told from its records alone.
@@ -79,15 +87,16 @@ class Durable:
         kind = record.kind
         if kind == RECORD_ACCEPT:
             slot, ballot = record.slot, record.ballot
-            held = (record.value_kind, record.value or b"")
+            held = held_in(record)
             best = self.best.get(slot)
             if best is None or ballot >= best.rank:
                 self.best[slot] = Vote(ballot, held)
-            self.votes.setdefault(slot, {})[ballot] = held
+            if held is not DAMAGED:
+                self.votes.setdefault(slot, {})[ballot] = held
             run = self.runs.setdefault(ballot, {})
             run[slot] = run.get(slot - 1, slot)
         elif kind == RECORD_CHOSEN:
-            self.best[record.slot] = Vote(BALLOT_CHOSEN, (record.value_kind, record.value or b""))
+            self.best[record.slot] = Vote(BALLOT_CHOSEN, held_in(record))
         elif kind in (RECORD_PROMISE, RECORD_MARK):
             self.promised = max(self.promised, record.ballot)
         elif kind == RECORD_INCARNATION:

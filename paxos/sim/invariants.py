@@ -234,7 +234,9 @@ def i5_restart_loses_nothing(history: History, node: int, records: list[RecordVi
             raise Violation(
                 "I5", f"node {node} lost its record of slot {slot} at {text(best.rank)} in a restart"
             )
-    after.prefix = before.prefix
+    for slot, votes in before.votes.items():
+        # A vote whose value has rotted since was cast all the same.
+        after.votes.setdefault(slot, {}).update(votes)
     history.durable[node] = after
 
 

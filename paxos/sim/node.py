@@ -110,6 +110,7 @@ class Node:
         self.up = True
         self.crash_point = None
         self.paused_until = self.control_stalled_until = self.disk_hangs_until = 0
+        self._rot()
         world.observer.on_restart(self.id, self.disk.durable)
         self.incarnation = self._next_incarnation()
         self.clock_us = world.rng.randrange(CLOCK_US_MAX)
@@ -123,6 +124,21 @@ class Node:
         world.trace_event("start", self.id, incarnation=self.incarnation, records=len(self.disk.durable))
         self.wake(world.now_us)
         self._wake_control(world.now_us)
+
+    def _rot(self) -> None:
+        """Now and then some values on the disk of one of the unlucky minority are no longer readable.
+
+        Not before its log says that slot 1 is chosen: until then phase 1 needs sound promises of all [h13].
+        """
+        world = self.world
+        if (
+            self.id in world.rotting
+            and world.history.durable[self.id].mark
+            and world.chance(world.parameters.rot)
+        ):
+            damaged = self.disk.rot(world.rng, world.rng.randint(1, 5))
+            world.counts["rotten_values"] += damaged
+            world.trace_event("rot", self.id, count=damaged)
 
     def recover(self) -> None:
         """Replay the disk into the new engine."""

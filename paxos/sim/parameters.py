@@ -29,7 +29,10 @@ FRAGILE_KINDS = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:
-    """One cluster and the bad luck that it meets. Rates are events per second of virtual time."""
+    """One cluster and the bad luck that it meets. Rates are events per second of virtual time.
+
+    ``rot`` is the probability that a node of a fixed minority starts from a disk that has lost some values.
+    """
 
     nodes: int = 3
     commands: int = 60
@@ -56,6 +59,7 @@ class Parameters:
     control_stall_rate: float = 0.0
     transfer_rate: float = 0.0
     leader_bias: float = 0.5
+    rot: float = 0.0
     config: Config = field(default_factory=Config)
 
     def fault_rates(self) -> dict[str, float]:
@@ -139,5 +143,6 @@ def draw(rng: random.Random, nodes: int | None = None) -> Parameters:
         control_stall_rate=trouble * sometimes(rng, 0.3, 0.5, 3.0),
         transfer_rate=trouble * sometimes(rng, 0.3, 0.3, 2.0),
         leader_bias=rng.choice([0.3, 0.7, 1.0]),
+        rot=trouble * sometimes(rng, 0.25, 0.2, 1.0),
         config=config,
     )

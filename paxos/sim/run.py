@@ -69,11 +69,14 @@ def knows_first_configuration(world: World, node: Node) -> bool:
 
 
 def choose_core(world: World) -> list[Node]:
-    """Return the nodes of a random majority; all of them if nobody there knows of slot 1 [h13]."""
+    """Return the nodes of a random majority; all of them if nobody there knows of slot 1 [h13].
+
+    All of them, too, where values have rotted: what is left of a vote may be outside any smaller core.
+    """
     nodes = list(world.nodes.values())
     majority = len(nodes) // 2 + 1
     core = world.rng.sample(nodes, world.rng.randint(majority, len(nodes)))
-    if any(knows_first_configuration(world, node) for node in core):
+    if not world.counts["rotten_values"] and any(knows_first_configuration(world, node) for node in core):
         return core
     return nodes
 

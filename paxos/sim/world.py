@@ -32,6 +32,7 @@ class World:
     Attributes:
         now_us: virtual time, starting at one second.
         steps: events carried out so far.
+        rotting: the minority whose disks may lose values.
         counts: faults and other things that happened, by name.
         node_class, disk_class, network_class: replaced by tests that break a rule on purpose.
     """
@@ -51,6 +52,7 @@ class World:
         self._events: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._sequence = 0
         members = list(range(1, parameters.nodes + 1))
+        self.rotting = members[: (parameters.nodes - 1) // 2] if parameters.rot else []
         self.history = History(members)
         self.observer = Observer(self.history)
         self.network = self.network_class(self)

@@ -239,6 +239,25 @@ def test_d8_fsync_is_never_retried(tmp_path: Path) -> None:
         assert 1 in kit.accepted(wal.scan()) and 3 not in kit.accepted(wal.scan())
 
 
+def test_d1_a_sync_asks_the_disk(tmp_path: Path) -> None:
+    """A pipe in the place of the segment cannot be synced: whoever reports success has not asked."""
+    with kit.open_log(tmp_path, create=True) as wal:
+        wal.append([kit.accept(1)])
+        [segment] = kit.segments(tmp_path)
+        [descriptor] = [
+            int(name)
+            for name in os.listdir("/proc/self/fd")
+            if os.path.realpath(f"/proc/self/fd/{name}") == os.path.realpath(segment)
+        ]
+        ends = os.pipe()
+        os.dup2(ends[1], descriptor, inheritable=False)
+        for end in ends:
+            os.close(end)
+        with pytest.raises(StorageError, match="Invalid argument"):
+            wal.sync()
+        assert wal.is_poisoned
+
+
 def test_d5_a_failed_write_poisons_the_log(tmp_path: Path) -> None:
     with kit.open_log(tmp_path, create=True) as wal:
         wal.append([kit.accept(1)])

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from paxos import Acceptor, Learner, Proposer
 from paxos._core import ballot as ballots
 from paxos._core.codec import ValueKind
-from paxos.acceptor import Acceptor
-from paxos.learner import Learner
 from paxos.messages import Accept, Accepted, Lead, Message, Nack, Promise
-from paxos.proposer import Proposer
 
 
 def text(ballot: int) -> str:

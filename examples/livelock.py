@@ -16,7 +16,7 @@ from random import Random
 
 from by_hand import Table, text
 
-from paxos.learner import Learner
+from paxos import Learner
 
 ROUND_TRIP = 2
 """Time units between Prepare and the Accept that follows it; the second proposer starts one unit later."""

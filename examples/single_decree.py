@@ -12,7 +12,7 @@ import argparse
 
 from by_hand import Table
 
-from paxos.learner import Learner
+from paxos import Learner
 
 
 def decide(*, is_quiet: bool = False) -> list[bytes | None]:

@@ -6,12 +6,14 @@ order, on its own disk::
     with paxos.Replica("data/n1", node_id=1, members={1: "tcp://...", ...}, state_machine=Log()) as replica:
         outcome = replica.propose(b"5", timeout=2)
 
-See :class:`Replica`, :class:`StateMachine`, :class:`LocalCluster` and :mod:`paxos.aio`.
+See :class:`Replica`, :class:`StateMachine`, :class:`LocalCluster` and :mod:`paxos.aio`. The roles of the
+protocol, :class:`Acceptor`, :class:`Proposer` and :class:`Learner`, can be talked to by hand.
 """
 
 from __future__ import annotations
 
 from paxos import aio
+from paxos.acceptor import Acceptor
 from paxos.cluster import LocalCluster
 from paxos.errors import (
     Busy,
@@ -26,6 +28,8 @@ from paxos.errors import (
     StorageError,
 )
 from paxos.futures import Future, RunOutcome
+from paxos.learner import Learner
+from paxos.proposer import Proposer
 from paxos.replica import Replica
 from paxos.state_machine import StateMachine
 from paxos.status import PeerStatus, Status
@@ -35,6 +39,7 @@ from paxos.types import ApplyContext, Config, Entry, Outcome
 __version__ = "0.1.0"
 
 __all__ = [
+    "Acceptor",
     "ApplyContext",
     "Busy",
     "Closed",
@@ -43,12 +48,14 @@ __all__ = [
     "Entry",
     "Future",
     "InvariantViolation",
+    "Learner",
     "LocalCluster",
     "NotLeader",
     "Outcome",
     "OutcomeUnknown",
     "PaxosError",
     "PeerStatus",
+    "Proposer",
     "Rejected",
     "RemoteProtocolError",
     "Replica",

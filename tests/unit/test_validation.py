@@ -124,6 +124,7 @@ def test_the_cluster_id_depends_on_name_and_members_only() -> None:
 
 def test_the_exports_are_pinned() -> None:
     assert sorted(paxos.__all__) == [
+        "Acceptor",
         "ApplyContext",
         "Busy",
         "Closed",
@@ -132,12 +133,14 @@ def test_the_exports_are_pinned() -> None:
         "Entry",
         "Future",
         "InvariantViolation",
+        "Learner",
         "LocalCluster",
         "NotLeader",
         "Outcome",
         "OutcomeUnknown",
         "PaxosError",
         "PeerStatus",
+        "Proposer",
         "Rejected",
         "RemoteProtocolError",
         "Replica",

@@ -23,6 +23,8 @@ cdef enum:
     PASS_BYTES_MAX = 4 << 20         # of payloads, and of own batches: heartbeats wait no longer than that
     DISK_FULL_RETRY_US = 50000
     SLEEP_US_MAX = 1000000
+    SPIN_GAP_US = 100                # a yield that took longer gave the CPU to somebody who needs it
+    SPIN_PAUSE_MAX = 1024
     FAULT_TEXT_BYTES = 200
 
 # Reasons of the reactor, beside the engine's own (engine.Fault).
@@ -75,6 +77,9 @@ cdef class Reactor:
     cdef uint32_t state              # ThreadState
     cdef uint32_t stop_requested
     cdef uint64_t spin_us
+    cdef uint64_t spun_us            # when this wait was polled last; 0: it was not
+    cdef uint32_t spin_pause         # so many waits are slept through before the next one is polled
+    cdef uint32_t spin_penalty       # what spin_pause becomes when polling fails the next time
     cdef bint disk_is_full           # the records of the last pass wait for space
     cdef uint64_t worked_us          # when the last pass found something to do
     cdef int pid
@@ -92,6 +97,7 @@ cdef class Reactor:
     cdef void _mark_log(self, uint64_t now_us) noexcept nogil
     cdef void _send(self, OutgoingList *outgoing) noexcept nogil
     cdef bint _engine_failed(self) noexcept nogil
+    cdef bint _spin(self, uint64_t now_us) noexcept nogil
     cdef void _sleep(self, uint64_t now_us) noexcept nogil
     cdef void _fail(self, uint32_t code, const char *what, int error) noexcept nogil
     cdef bint _may_take(self) noexcept nogil

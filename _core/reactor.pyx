@@ -112,10 +112,10 @@ cdef class Reactor:
             if self._gather(now_us) or self.engine.ready.records.count:
                 self._carry_out(now_us)
                 self.worked_us = clock_us()
-            elif self.spin_us and now_us - self.worked_us < self.spin_us and self.engine.may_spin():
-                self.totals.spins += 1
-                sched_yield()
-            else:
+                if self.spun_us:    # what was waited for came in time
+                    self.spun_us = 0
+                    self.spin_penalty //= 2
+            elif not self._spin(now_us):
                 self._sleep(now_us)
         self.wal.note_chosen(self.engine.learner.chosen_upto)
         self.batcher.refuse()
@@ -275,6 +275,24 @@ cdef class Reactor:
         elif self.engine.fault:
             self._fail(<uint32_t>self.engine.fault, "", 0)
         return self.fault_code != 0
+
+    cdef bint _spin(self, uint64_t now_us) noexcept nogil:
+        """Poll instead of sleeping while a slot is unchosen: a wake-up across CPUs costs more than the answer
+        needs. Only as long as that pays: on a machine that is busy the answers need this very CPU."""
+        if not self.spin_us or not self.engine.may_spin():
+            return False
+        if self.spin_pause:
+            self.spin_pause -= 1
+            return False
+        if now_us - self.worked_us >= self.spin_us or (self.spun_us and now_us - self.spun_us > SPIN_GAP_US):
+            self.spin_penalty = min(max(2 * self.spin_penalty, <uint32_t>1), <uint32_t>SPIN_PAUSE_MAX)
+            self.spin_pause = self.spin_penalty
+            self.spun_us = 0
+            return False
+        self.spun_us = now_us
+        self.totals.spins += 1
+        sched_yield()
+        return True
 
     cdef void _sleep(self, uint64_t now_us) noexcept nogil:
         """Look once more at every reason to run, then sleep until one appears or something is due."""

@@ -158,9 +158,9 @@ class Replica:
             Busy, Closed, TypeError, ConfigError: not taken.
             OutcomeUnknown: the time is over, or the node stopped, after the command was handed over.
         """
-        if validation.check_timeout(timeout) is None:
-            return await self._submit_patiently(command, None)
-        assert timeout is not None
+        if timeout is None:
+            return await (await self._submit_until(command, None))
+        validation.check_timeout(timeout)
         deadline = time.monotonic() + timeout
         future = await self._submit_until(command, deadline)
         try:
@@ -170,9 +170,6 @@ class Replica:
             raise OutcomeUnknown(
                 "no outcome within the time given; the command was handed over and may still be applied"
             ) from None
-
-    async def _submit_patiently(self, command: bytes, deadline: float | None) -> Outcome:
-        return await (await self._submit_until(command, deadline))
 
     async def _submit_until(self, command: bytes, deadline: float | None) -> asyncio.Future[Outcome]:
         while True:

@@ -35,6 +35,7 @@ from paxos.errors import (
 )
 from paxos.futures import Future, RunOutcome
 from paxos.messages import Transfer
+from paxos.subscribe import READ_AHEAD_BYTES
 from paxos.types import Config, Entry, Outcome
 
 logger = logging.getLogger("paxos")
@@ -44,6 +45,8 @@ CONTROL_WAIT_S_MAX = 0.25
 CALLER_SLICE_S = 0.05
 """A blocked caller looks at the state of the node this often."""
 BUSY_RETRY_S = 0.001
+TRANSFER_ATTEMPTS = 3
+"""How often a closing leader tries to find an heir."""
 COMBINE_WAIT_S = 0.005
 """A proposer whose command is chosen waits this long for its turn to apply before it only waits for the outcome."""
 FLUSH_SLOTS = 8192
@@ -376,13 +379,20 @@ class Node:
         return self.applier.wait_index(index, timeout_s)
 
     def read_range(self, start: int, stop: int) -> list[Entry]:
-        """Return the applied commands of ``start`` .. ``stop - 1`` that exist."""
+        """Return applied commands from ``start`` on, below ``stop``: at least one if there is any."""
         stop = min(stop, self.applied_index + 1)
         if start >= stop:
             return []
         with self._reading:
             self.check_readable()
-            return list(self.parts.log.entries(start, stop))
+            found = []
+            size = 0
+            for entry in self.parts.log.entries(start, stop):
+                found.append(entry)
+                size += len(entry.command)
+                if size >= READ_AHEAD_BYTES:
+                    break
+            return found
 
     def look(self) -> dict[str, Any]:
         """Return the reactor's status; after the end, the last one there was."""
@@ -464,24 +474,29 @@ class Node:
             time.sleep(0.002)
 
     def _hand_over(self, deadline: float) -> None:
-        if len(self.parts.members) == 1 or self.look()["role"] != "leader" or not self.transfer(None):
-            return
-        until = min(deadline, time.monotonic() + 4 * self.parts.config.election_timeout_ms / 1000)
-        while time.monotonic() < until and self.failure is None:
-            if self.look()["role"] != "leader":
-                return
-            time.sleep(0.005)
+        if len(self.parts.members) > 1:
+            until = time.monotonic() + TRANSFER_ATTEMPTS * 2 * self.parts.config.election_timeout_ms / 1000
+            self.hand_over(None, min(deadline, until))
 
-    def transfer(self, heir: int | None) -> bool:
-        """Ask the reactor to hand leadership to ``heir``, or to the member that has the most of the log.
+    def hand_over(self, heir: int | None, deadline: float | None) -> bool:
+        """Give leadership to ``heir``, or to the member that has the most of the log; True once it is gone.
 
-        False if nobody is there to take it.
+        Asks again while this node leads: a transfer is forgotten after an election timeout if frames of it were
+        lost or the heir did not make it.
         """
-        if heir is None:
-            heir = self._best_heir()
-        if heir is not None:
-            self._reactor.post(Transfer(heir=heir))
-        return heir is not None
+        again_at = 0.0
+        while self.failure is None and self.look()["role"] == "leader":
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
+                return False
+            if now >= again_at:
+                again_at = now + 2 * self.parts.config.election_timeout_ms / 1000
+                chosen = self._best_heir() if heir is None else heir
+                if chosen is None:
+                    return False  # nobody is there to take it
+                self._reactor.post(Transfer(heir=chosen))
+            time.sleep(0.003)
+        return True
 
     def _best_heir(self) -> int | None:
         until = time.monotonic() + HEARD_PERIODS * self.parts.config.heartbeat_ms / 1000

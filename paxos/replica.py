@@ -191,8 +191,9 @@ class Replica:
 
     def _entries(self, start: int, stop: int) -> Iterator[Entry]:
         while start < stop:
-            yield from self._node.read_range(start, min(start + READ_AHEAD_ENTRIES, stop))
-            start += READ_AHEAD_ENTRIES
+            found = self._node.read_range(start, min(start + READ_AHEAD_ENTRIES, stop))
+            yield from found
+            start += len(found)
 
     # -- looking at it -------------------------------------------------------------------------------------
 
@@ -298,15 +299,7 @@ class Replica:
                 raise ConfigError(f"node {to} is no member: {sorted(self._node.parts.members)}")
             if to == self.node_id:
                 raise ConfigError(f"node {to} is this node: name another member")
-        if not self.is_leader:
-            return True
-        self._node.transfer(to)
-        deadline = None if seconds is None else time.monotonic() + seconds
-        while self.is_leader:
-            if deadline is not None and time.monotonic() >= deadline:
-                return False
-            time.sleep(0.005)
-        return True
+        return self._node.hand_over(to, None if seconds is None else time.monotonic() + seconds)
 
     def close(self, timeout: float = CLOSE_TIMEOUT_S) -> None:
         """Hand leadership over, finish what can be finished, stop; idempotent.

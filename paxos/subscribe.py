@@ -8,7 +8,9 @@ from typing import Protocol
 from paxos.errors import Closed
 from paxos.types import Entry
 
-READ_AHEAD_ENTRIES = 512
+READ_AHEAD_ENTRIES = 1 << 16
+READ_AHEAD_BYTES = 4 << 20
+"""Commands read from the log at a time: as many as there may be in a batch, since a batch is read as a whole."""
 
 
 class Followed(Protocol):

@@ -408,6 +408,21 @@ def test_a_read_only_directory(tmp_path: Path) -> None:
         paxos.Replica(tmp_path / "data")
 
 
+def test_a_disk_that_nobody_may_write_to() -> None:
+    with pytest.raises(StorageError, match="cannot"):
+        paxos.Replica("/proc/paxos-data")
+
+
+def test_g9_large_commands_are_read_in_bounded_pieces(tmp_path: Path) -> None:
+    with paxos.Replica(tmp_path) as replica:
+        run = [bytes([at]) * 3_000_000 for at in range(8)]
+        replica.submit_many(run).result(WAIT_S)
+        assert len(replica._node.read_range(1, 9)) == 2
+        assert commands_of(replica) == run
+        subscription = replica.subscribe()
+        assert [next(subscription).command for _ in run] == run
+
+
 def test_bad_commands_and_a_closed_replica(tmp_path: Path) -> None:
     replica = paxos.Replica(tmp_path, config=paxos.Config(command_bytes_max=100))
     with pytest.raises(TypeError):

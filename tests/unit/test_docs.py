@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -106,3 +107,22 @@ def test_decisions_are_numbered_and_say_context_decision_consequences() -> None:
         assert text.startswith(f"# {path.name[:4]} · ")
         for part in ("**Context.**", "**Decision.**", "**Consequences.**"):
             assert part in text, f"{path.name} lacks {part}"
+
+
+def test_the_figures_of_the_readme_come_from_measured_results_only() -> None:
+    spec = importlib.util.spec_from_file_location("figures", ROOT / "tools" / "figures.py")
+    assert spec is not None and spec.loader is not None
+    figures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(figures)
+    result = {
+        "name": "propose", "face": "propose", "command_bytes": 256, "outstanding": 1, "replicas": 3,
+        "durability": "fdatasync", "ops_per_s": 2500.0, "p50_us": 300.0, "p99_us": 600.0,
+        "floor": {"fdatasync_us": 200.0, "rtt_us": 100.0},
+        "versions": {"python": "3.11", "libzmq": "4.3.5"},
+        "machine": {"cpu": "some", "cpus": 2, "kernel": "6"},
+    }  # fmt: skip
+    assert "| propose | 256 B | 1 | 300 | 600 | 300 | 1.00 / 2.00 |  |" in figures.table([result])
+    several = result | {"name": "submit", "outstanding": 1024}
+    assert figures.table([several]).splitlines()[2].endswith("|  | 2,500 |")
+    readme = (ROOT / "README.md").read_text()
+    assert readme.count(figures.BEGIN) == readme.count(figures.END) == 1

@@ -85,6 +85,7 @@ cdef class EngineCore:
 
     cdef bint _admit_frame(self, const FrameHeader *header, Buffer *payload) noexcept nogil
     cdef void _dispatch(self, const FrameHeader *header, Buffer *payload) noexcept nogil
+    cdef void _on_accepted(self, uint16_t sender, uint64_t ballot, uint64_t upto) noexcept nogil
     cdef void _on_hello(self, const FrameHeader *header, Buffer *payload) noexcept nogil
     cdef void _on_ping(self, const FrameHeader *header, Buffer *payload) noexcept nogil
     cdef void _on_pong(self, const FrameHeader *header, Buffer *payload) noexcept nogil

@@ -89,9 +89,7 @@ cdef class EngineCore:
         if header.receiver != self.peers.node_id or header.sender == self.peers.node_id:
             self.count.wrong_receiver += 1
             return False
-        if size != header.payload_bytes or (
-            size and crc32c(0, payload.data, size) != header.payload_crc
-        ):
+        if size != header.payload_bytes or header.payload_crc != (crc32c(0, payload.data, size) if size else 0):
             self.count.broken += 1
             return False
         place = self.peers.place(header.sender)
@@ -117,11 +115,8 @@ cdef class EngineCore:
         if kind == ACCEPT or kind == ACCEPT_REF or kind == OPEN or kind == DECIDE:
             self._on_accept(header, payload)
         elif kind == ACCEPTED:
-            self.learner.on_accepted(header.sender, header.ballot, header.slot)
-            if header.ballot == self.proposer.ballot:
-                self.proposer.on_accepted(self.peers.place(header.sender), header.slot)
-                self.proposer.feed()
-            self.learner.advance_known()
+            self._on_accepted(header.sender, header.ballot, header.slot)
+            self.proposer.feed()
         elif kind == PING:
             self._on_ping(header, payload)
         elif kind == PONG:
@@ -148,6 +143,15 @@ cdef class EngineCore:
             self._to_control(header, payload)
         else:
             self.count.unknown_kind += 1
+
+    cdef void _on_accepted(self, uint16_t sender, uint64_t ballot, uint64_t upto) noexcept nogil:
+        """A member's durable mark at `ballot`, from its Accepted or its Pong; no vote for what was never proposed."""
+        if ballot == self.proposer.ballot:
+            if upto >= self.proposer.next_slot:
+                return
+            self.proposer.on_accepted(self.peers.place(sender), upto)
+        if self.learner.on_accepted(sender, ballot, upto):
+            self.learner.advance_known()
 
     cdef void _on_hello(self, const FrameHeader *header, Buffer *payload) noexcept nogil:
         cdef HelloPayload hello
@@ -195,6 +199,7 @@ cdef class EngineCore:
         pong.stream_start = self.acceptor.durable_start
         pong.stream_upto = self.acceptor.durable_upto
         pong.chosen_upto = self.learner.chosen_upto
+        self.heartbeat.own_votes = not self.acceptor.is_quarantined
         pong.flags = self.heartbeat.flags()
         pong.priority = self.heartbeat.priority
         reply = self.peers.header(PONG, header.sender)
@@ -202,7 +207,6 @@ cdef class EngineCore:
 
     cdef void _on_pong(self, const FrameHeader *header, Buffer *payload) noexcept nogil:
         cdef PongPayload pong
-        cdef int place = self.peers.place(header.sender)
         cdef bint all_answered
         if payload == NULL or payload.size < sizeof(PongPayload):
             self.count.broken += 1
@@ -211,10 +215,8 @@ cdef class EngineCore:
         all_answered = self.heartbeat.on_pong(header, &pong)
         if self.proposer.ballot != BALLOT_NONE and pong.asker == self.peers.incarnation:
             if pong.stream_ballot == self.proposer.ballot:
-                self.learner.on_accepted(header.sender, pong.stream_ballot, pong.stream_upto)
-                self.proposer.on_accepted(place, pong.stream_upto)
-                self.learner.advance_known()
-            self.proposer.on_pong(place, &pong)
+                self._on_accepted(header.sender, pong.stream_ballot, pong.stream_upto)
+            self.proposer.on_pong(self.peers.place(header.sender), &pong)
         if all_answered:
             self._close_round()
 
@@ -248,6 +250,9 @@ cdef class EngineCore:
                 self.learner.advance_known()
         self.acceptor.mark = self.learner.known_upto
         if header.kind == ACCEPT:
+            if header.detail < NOOP or header.detail > CONFIGURATION:
+                self.count.broken += 1      # no value that this release knows: it must not get into the log
+                return
             self.acceptor.on_accept(header, payload)
             self.learner.advance_known()
         elif header.kind == ACCEPT_REF:
@@ -372,7 +377,8 @@ cdef class EngineCore:
                 self.progress_us = self.now_us
                 self.progress_upto = self.learner.chosen_upto
             if (
-                self.now_us > self.heartbeat.last_connected_us + self.heartbeat.election_timeout_us
+                self.heartbeat.followed_above > self.proposer.ballot   # a later leader works: follow it [h20]
+                or self.now_us > self.heartbeat.last_connected_us + self.heartbeat.election_timeout_us
                 or self.now_us > self.progress_us + self.heartbeat.election_timeout_us
             ):
                 self._stop_leading()
@@ -511,6 +517,7 @@ cdef class EngineCore:
     cdef void _lead(self, Intent *intent) noexcept nogil:
         cdef uint64_t first = self.learner.chosen_upto + 1
         cdef uint64_t skipped, recovered = 0
+        cdef bint queued = True
         cdef size_t i
         cdef BatchHead head
         cdef Buffer *value
@@ -544,11 +551,13 @@ cdef class EngineCore:
             if intent.value_kinds[i] == BATCH and value != NULL and value.size >= sizeof(BatchHead):
                 memcpy(&head, value.data, sizeof(head))
                 self.proposer.sessions.admit(&head)
-            self.proposer.enqueue(
+            queued = queued and self.proposer.enqueue(
                 intent.value_kinds[i], buffer_retain(value),
                 crc32c(0, value.data, value.size) if value != NULL else 0,
             )
-        self.proposer.enqueue(NOOP, NULL, 0)
+        if not queued or not self.proposer.enqueue(NOOP, NULL, 0):
+            self._stop(FAULT_MEMORY, 0)     # what comes behind a lost value would move into wrong slots
+            return
         self._propose_outbox()
         self._pump()
 

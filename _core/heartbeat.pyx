@@ -96,6 +96,7 @@ cdef class HeartbeatCore:
         self.best_chosen = 0
         self.best_peer = 0
         self.relay = 0
+        self.followed_above = BALLOT_NONE
         self.leader = self.own_ballot if self.own_ballot >= self.own_promised else BALLOT_NONE
         for i in range(self.peers.count):
             if i == self.peers.own:
@@ -110,6 +111,8 @@ cdef class HeartbeatCore:
             self.heard += 1
             voters += (answer.flags & PONG_VOTES) != 0
             within_ballot += answer.promised <= self.own_ballot
+            if answer.flags & (PONG_LEADS | PONG_HAPPY) and answer.leader > self.followed_above:
+                self.followed_above = answer.leader
             if answer.flags & PONG_HAPPY:
                 somebody_happy = True
                 self.relay = self.peers.items[i].node_id

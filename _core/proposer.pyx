@@ -214,7 +214,7 @@ cdef class ProposerCore:
             return
         self.chosen_upto = chosen_upto
         entry = self.slots.get(chosen_upto)
-        if entry != NULL and entry.running_bytes > self.chosen_running_bytes:
+        if entry != NULL and self.chosen_running_bytes < entry.running_bytes <= self.running_bytes:
             self.chosen_running_bytes = entry.running_bytes
         if chosen_upto + 1 >= self.next_slot:
             self.chosen_running_bytes = self.running_bytes      # nothing is under way: the window is empty
@@ -235,6 +235,9 @@ cdef class ProposerCore:
                 stream.acked_bytes = entry.running_bytes
             if stream.next <= upto:
                 self._rewind(stream, upto + 1)
+            if stream.next == upto + 1:
+                # All that was sent has arrived. The entry at `upto` may be let go already and not tell its count.
+                stream.acked_bytes = stream.sent_bytes
 
     cdef void on_pong(self, int place, const PongPayload *pong) noexcept nogil:
         """Send again what two rounds left unanswered, with Open if the member's stream is not of this ballot."""

@@ -68,9 +68,11 @@ cdef class SlotTable:
     cdef void drop_below(self, uint64_t slot) noexcept nogil:
         cdef Slot *entry
         while self.base < slot:
-            if self.base <= self.top:
-                entry = &self.ring[self.base & (self.capacity - 1)]
-                self.put(entry, 0, 0, NULL, 0)
+            if self.base > self.top:
+                self.base = slot    # nothing is held beyond
+                break
+            entry = &self.ring[self.base & (self.capacity - 1)]
+            self.put(entry, 0, 0, NULL, 0)
             self.base += 1
         if self.top < self.base - 1:
             self.top = self.base - 1

@@ -195,10 +195,11 @@ class Control:
             self.proposer.abandon()
             self._led_ballot = result.ballot
             self.election.on_lead(now_us)
+            self._reclaim_at_us = None  # whatever was promised below this ballot can follow again
             intents.append(result)
         elif result is not None:
             for wanted in result:
-                if is_retry or self.proposer.mark_asked(wanted):
+                if self.proposer.mark_asked(wanted) or is_retry:
                     intents.append(
                         self._send(FrameKind.FETCH, wanted.node_id, slot=wanted.slot, ballot=wanted.ballot)
                     )
@@ -231,7 +232,9 @@ class Control:
             self.proposer.on_fetched(fields["slot"], fields["ballot"], kind, value)
         elif status == FetchStatus.FETCH_DAMAGED:
             self.proposer.on_fetch_failed(fields["slot"], fields["sender"])
-        elif status == FetchStatus.FETCH_REPLACED and self.proposer.candidate_ballot:
+        elif status == FetchStatus.FETCH_REPLACED:
+            if not self.proposer.waits_for(fields["slot"], fields["ballot"], fields["sender"]):
+                return []  # a late answer to an earlier attempt says nothing about this one
             self._fail(now_us)  # a higher ballot is about, or the slot was let go: begin anew
             return []
         return self._conclude(now_us)

@@ -26,6 +26,9 @@ from paxos._core.quorum import size as majority_of
 from paxos.messages import PROMISE_ENTRY, PROMISE_HEAD, Fetch, Fetched, Lead, Message, Nack, Prepare, decode
 from paxos.messages import Promise as PromiseMessage
 
+SLOTS_REPORTED_MAX = 1 << 22
+"""Slots that one acceptor holds at a time (``SLOTS_HELD_MAX`` in ``_core/slots.pxd``)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Vote:
@@ -116,6 +119,13 @@ class Proposer(ProposerCore):
             raise ValueError(
                 f"a page of {len(page)} bytes that says it has {count} entries, {number} of {page_count}"
             )
+        entries = list(PROMISE_ENTRY.iter_unpack(page[PROMISE_HEAD.size :]))
+        for slot, *_rest in entries:
+            # What an acceptor holds reaches no further; a slot beyond would have every slot below filled.
+            if not 0 < slot <= chosen_upto + SLOTS_REPORTED_MAX:
+                raise ValueError(
+                    f"a vote for slot {slot} by an acceptor that knows {chosen_upto} to be chosen"
+                )
         promise = self.promises.get(sender)
         if promise is None or (incarnation, report) > (promise.incarnation, promise.report):
             # A newer report of the same acceptor replaces the older one as a whole: what a page covers
@@ -131,9 +141,7 @@ class Proposer(ProposerCore):
         promise.chosen_upto = max(promise.chosen_upto, chosen_upto)
         promise.trimmed = max(promise.trimmed, trimmed)
         promise.config_slot = max(promise.config_slot, config_slot)
-        for slot, accepted, length, crc, kind, flags, _reserved in PROMISE_ENTRY.iter_unpack(
-            page[PROMISE_HEAD.size :]
-        ):
+        for slot, accepted, length, crc, kind, flags, _reserved in entries:
             promise.votes[slot] = Vote(accepted, kind, length, crc, bool(flags & PromiseFlag.ENTRY_DAMAGED))
         return True
 
@@ -142,6 +150,10 @@ class Proposer(ProposerCore):
         is_new = wanted not in self.asked
         self.asked.add(wanted)
         return is_new
+
+    def waits_for(self, slot: int, ballot: int, sender: int) -> bool:
+        """Tell whether this attempt asked ``sender`` for that value and has not got it."""
+        return Wanted(slot, ballot, sender) in self.asked and (slot, ballot) not in self.values
 
     def on_fetched(self, slot: int, ballot: int, kind: int, value: bytes) -> None:
         """Take a value that was asked for: the one accepted in ``slot`` at ``ballot``."""

@@ -162,6 +162,7 @@ class Applier:
         self._incarnation = incarnation
         self._on_failure = on_failure
         self._lock = threading.Lock()
+        self._applying_thread = 0
         self._apply = _batch_function(machine)
         self.failure: BaseException | None = None
         self.applied_slot = first_slot - 1
@@ -188,9 +189,16 @@ class Applier:
                 items = self._source.take_chosen(0.0, TAKE_ITEMS_MAX)
                 if not items:
                     return
+                self._applying_thread = threading.get_ident()
                 self._apply_items(items)
             finally:
+                self._applying_thread = 0
                 self._lock.release()
+
+    @property
+    def is_applying_here(self) -> bool:
+        """True inside the state machine (or a callback of a future), on the thread that runs it."""
+        return self._applying_thread == threading.get_ident()
 
     def _apply_items(self, items: Sequence[ChosenItem]) -> None:
         try:

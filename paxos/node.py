@@ -27,6 +27,7 @@ from paxos.applying import Applier, ApplyFailed, Pending, Run
 from paxos.errors import (
     Busy,
     Closed,
+    ConfigError,
     InvariantViolation,
     OutcomeUnknown,
     PaxosError,
@@ -107,7 +108,8 @@ class Node:
         self._closed = threading.Event()
         self._close_lock = threading.Lock()
         self._failing = threading.Lock()
-        self._reading = threading.Lock()
+        # Reentrant: a garbage collection inside may close this very node.
+        self._reading = threading.RLock()
         self._kept_from: int | None = None
         self._released = False
         self._abrupt = False
@@ -152,7 +154,7 @@ class Node:
             self.check_fault()
             self.applier.end()
             if not self._abrupt:
-                with contextlib.suppress(StorageError):  # a cache: what is missing comes back from the log
+                with contextlib.suppress(Exception):  # a cache: what is missing comes back from the log
                     self.parts.log.flush()
 
     def _control_loop(self) -> None:
@@ -307,6 +309,11 @@ class Node:
 
     def propose(self, command: bytes, timeout_s: float | None) -> Outcome:
         """Hand one command over and wait for its outcome."""
+        if self.applier.is_applying_here:
+            raise ConfigError(
+                "propose() inside apply(), or inside a callback of a future, would wait for itself for ever: "
+                "use submit() there, and do not wait for its future"
+            )
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         future: Future[Outcome] = Future()
         while True:
@@ -468,6 +475,8 @@ class Node:
     def _finish_pending(self, deadline: float) -> None:
         """Let what was handed over be chosen, for half of the time."""
         until = time.monotonic() + max(deadline - time.monotonic(), 0.0) / 2
+        if self.applier.is_applying_here:
+            return  # closed from inside apply: nothing more is applied before this returns
         while len(self.pending) and time.monotonic() < until and self.failure is None:
             if self.look()["leader"] is None:
                 return  # nobody to choose it: waiting is pointless

@@ -160,7 +160,7 @@ class Replica:
             (b'b', b'c')
         """
         self._node.check_process()
-        return Subscription(self._node, validation.check_index(from_index, "from_index"))
+        return Subscription(self._node, validation.check_index(from_index, "from_index"), self)
 
     def read_index(self, index: int) -> Entry:
         """Return command ``index`` of the log as applied here (this node may lag behind the others).

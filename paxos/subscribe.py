@@ -33,8 +33,9 @@ class Subscription(Iterator[Entry]):
     ``from_index``. The iteration ends when the replica is closed, and raises when the replica has failed.
     """
 
-    def __init__(self, node: Followed, from_index: int) -> None:
+    def __init__(self, node: Followed, from_index: int, owner: object = None) -> None:
         self._node = node
+        self._owner = owner  # a replica that is only followed must not be collected, which would close it
         self._ahead: list[Entry] = []
         self._at = 0
         self._closed = False

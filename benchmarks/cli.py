@@ -165,7 +165,7 @@ def failover(count: int, floor_count: int, directory: Path, json_path: Path | No
     console = make_console()
     benchmark = FailoverBenchmark(directory, count=count, floor_count=floor_count, console=console)
     rows = benchmark.run()
-    console.print(table_of("kill -9 of the leader", rows))
+    console.print(table_of("kill -9 of the leader", rows, ratios=False))
     finish(console, rows, benchmark.notes, json_path)
 
 

@@ -22,6 +22,7 @@ class Case:
     face: str
     command_bytes: int
     outstanding: int
+    """0: an open loop, which limits nothing."""
     at: str = "leader"
     share: float = 1.0
     """Of the seconds of a slice: throughput needs longer ones than latency."""
@@ -38,6 +39,7 @@ CASES = (
     Case(name="submit-result", face="submit().result()", command_bytes=256, outstanding=1),
     Case(name="await", face="await propose", command_bytes=256, outstanding=1),
     Case(name="propose-follower", face="propose", command_bytes=256, outstanding=1, at="follower"),
+    Case(name="open-1000", face="submit at 1,000/s", command_bytes=256, outstanding=0),
     Case(name="submit", face="submit", command_bytes=16, outstanding=1024),
     Case(name="await-many", face="await propose", command_bytes=16, outstanding=1024),
     Case(name="submit-many", face="submit_many", command_bytes=16, outstanding=64_000, share=2.0),
@@ -152,7 +154,7 @@ class CommitBenchmark:
             outstanding=case.outstanding,
             replicas=REPLICAS,
             durability=f"fdatasync before every answer, on each replica ({filesystem_of(self._directory)})",
-            loop="closed",
+            loop="closed" if case.outstanding else "open",
             count=got.commands,
             seconds=round(got.seconds, 3),
             ops_per_s=round(got.commands / got.seconds, 1),

@@ -1,14 +1,16 @@
 """The clients: each drives one face of the public API inside a replica's process and takes every duration itself.
 
-All loops here are *closed*: a new command is handed over when an old one is done, so ``outstanding`` commands are
+Most loops here are *closed*: a new command is handed over when an old one is done, so ``outstanding`` commands are
 always under way. What is measured is what the caller sees: from the call to the moment when its own code goes on
-with the outcome (for futures: when the client looks at them, in the order of submission).
+with the outcome (for futures: when the client looks at them, in the order of submission). :func:`paced` is *open*.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
+import threading
 import time
 from array import array
 from collections import deque
@@ -127,6 +129,36 @@ async def awaiting(replica: aio.Replica, commands: list[bytes], outstanding: int
     return sample
 
 
+def paced(submit: Callable[[bytes], Any], commands: list[bytes], rate: int, seconds: float) -> Sample:
+    """Hand one command over every ``1 / rate`` seconds, whatever becomes of the others.
+
+    A latency begins when the command was *due*: a pause counts against every command that it held up. It ends
+    when the future is resolved. That the client's own sleep ends late by some tens of microseconds is included.
+    """
+    sample = Sample()
+    clock = time.perf_counter_ns
+    took = sample.latencies_ns
+    period = int(1e9 / rate)
+    count = max(1, int(seconds * rate))
+    done = threading.Semaphore(0)
+
+    def note(due: int, future: Any) -> None:
+        took.append(clock() - due)
+        done.release()
+
+    due = first = clock()
+    for at in range(count):
+        due += period
+        while (left := due - clock()) > 0:
+            time.sleep(left / 1e9)
+        submit(commands[at % len(commands)]).add_done_callback(functools.partial(note, due))
+    for _ in range(count):
+        done.acquire()
+    sample.commands = count
+    sample.seconds = (clock() - first) / 1e9
+    return sample
+
+
 class Client:
     """Drives a replica that runs in this process."""
 
@@ -150,6 +182,9 @@ class Client:
             return self._loop.run_until_complete(awaiting(self._aio, commands, outstanding, seconds))
         if face == "submit":
             return sliding(replica.submit, commands, 1, outstanding, seconds)
+        if face.startswith("submit at "):
+            rate = int(face.removeprefix("submit at ").removesuffix("/s").replace(",", ""))
+            return paced(replica.submit, commands, rate, seconds)
         if face == "submit_many":
             size = min(RUN_COMMANDS, outstanding)
             runs = [commands[at : at + size] for at in range(0, len(commands), size)]

@@ -124,29 +124,24 @@ def write_json(path: Path, rows: Sequence[Row]) -> None:
     path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
 
 
-def table_of(title: str, rows: Sequence[Row]) -> Table:
+def table_of(title: str, rows: Sequence[Row], *, ratios: bool = True) -> Table:
     """Return the rows for people."""
     table = Table(title=title, title_justify="left", box=SIMPLE)
     table.add_column("face", overflow="fold")
-    for heading in (
-        "bytes",
-        "outst.",
-        "ops/s",
-        "p50 µs",
-        "p90",
-        "p99",
-        "p99.9",
-        "max",
-        "p50/floor",
-        "p99/floor",
-    ):
+    headings = ["bytes", "outst.", "ops/s", "p50 µs", "p90", "p99", "p99.9", "max"]
+    for heading in [*headings, "p50/floor", "p99/floor"] if ratios else headings:
         table.add_column(heading, justify="right")
     for row in rows:
         floor = row.floor_us
-        ratios = ["–", "–"] if not floor else [f"{row.p50_us / floor:.2f}", f"{row.p99_us / floor:.2f}"]
+        shares = [f"{value / floor:.2f}" if floor else "–" for value in (row.p50_us, row.p99_us)]
         times = [short(value) for value in (row.p50_us, row.p90_us, row.p99_us, row.p999_us, row.max_us)]
         table.add_row(
-            row.face, str(row.command_bytes), str(row.outstanding), f"{row.ops_per_s:,.0f}", *times, *ratios
+            row.face,
+            str(row.command_bytes),
+            f"{row.outstanding:,}" if row.outstanding else "open",
+            f"{row.ops_per_s:,.0f}",
+            *times,
+            *(shares if ratios else ()),
         )
     return table
 

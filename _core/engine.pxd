@@ -94,6 +94,7 @@ cdef class EngineCore:
     cdef void _on_nack(self, const FrameHeader *header) noexcept nogil
     cdef void _on_forward(self, const FrameHeader *header, Buffer *payload) noexcept nogil
     cdef void _on_chosen(self, const FrameHeader *header, Buffer *payload) noexcept nogil
+    cdef bint _contradicts_own(self, const FrameHeader *header) noexcept nogil
     cdef void _to_control(self, const FrameHeader *header, Buffer *payload) noexcept nogil
     cdef void _send(self, FrameHeader *header, const void *payload, size_t size) noexcept nogil
     cdef void _send_hello(self, uint16_t receiver, uint32_t flags) noexcept nogil

@@ -7,7 +7,7 @@ a driver carries them out. Nothing here takes the GIL, reads a clock or touches 
 
 from libc.string cimport memcmp, memcpy, memset
 
-from paxos._core.ballot cimport BALLOT_MAX, BALLOT_NONE, ballot_node
+from paxos._core.ballot cimport BALLOT_CHOSEN, BALLOT_MAX, BALLOT_NONE, ballot_node
 from paxos._core.buffer cimport buffer_copy, buffer_release, buffer_retain
 from paxos._core.codec cimport (
     ACCEPT, ACCEPT_REF, ACCEPTED, BATCH, CHOSEN, CHOSEN_GONE, CONFIGURATION, DECIDE, FETCH, FETCH_CHOSEN, FETCHED,
@@ -271,10 +271,32 @@ cdef class EngineCore:
             return
         if header.slot > self.learner.known_upto + self.proposer.window_slots * 16:
             return      # far ahead of what was asked for
+        if self.proposer.ballot != BALLOT_NONE:
+            if self._contradicts_own(header):
+                self._stop_leading()
+            elif header.slot >= self.proposer.next_slot:
+                return      # about to be proposed again with this value: phase 1 found it
         self.acceptor.mark = self.learner.known_upto
         self.acceptor.record_chosen(header.slot, <uint8_t>header.detail, payload, header.payload_crc)
         self.learner.advance_known()
         self.burst_ended = self.burst_ended or header.slot == header.mark
+
+    cdef bint _contradicts_own(self, const FrameHeader *header) noexcept nogil:
+        """Tell whether this node leads and `header`'s slot is chosen with a value that is not the one proposed here.
+
+        Then a higher ballot leads that nobody has told this node of. It must not announce such a slot at its own
+        ballot: followers hold its own proposal there and would take that for chosen [h25].
+        """
+        cdef const Slot *entry = self.slots.get(header.slot)
+        if header.slot >= self.proposer.next_slot:
+            return header.slot >= self.proposer.own_noop_slot
+        if entry == NULL or entry.ballot == BALLOT_CHOSEN:
+            return False
+        return (
+            entry.kind != header.detail
+            or entry.value_crc != header.payload_crc
+            or entry.length != header.payload_bytes
+        )
 
     cdef void _on_forward(self, const FrameHeader *header, Buffer *payload) noexcept nogil:
         cdef FrameHeader onward
@@ -646,6 +668,15 @@ cdef class EngineCore:
         cdef Slot *entry
         self.acceptor.mark = self.learner.known_upto
         while self.proposer.take(&waiting):
+            entry = self.slots.get(self.proposer.next_slot)
+            if entry != NULL and entry.ballot == BALLOT_CHOSEN and (
+                entry.kind != waiting.kind or entry.value_crc != waiting.crc
+                or entry.length != (waiting.value.size if waiting.value != NULL else 0)
+            ):
+                # Learned meanwhile as chosen, with another value: a higher ballot leads [h25].
+                buffer_release(waiting.value)
+                self._stop_leading()
+                return
             entry = self.acceptor.accept_own(self.proposer.next_slot, waiting.kind, waiting.value, waiting.crc)
             if entry == NULL:
                 self.ready.out_of_memory = True

@@ -395,6 +395,29 @@ def test_an_older_leader_stops_no_node_that_learned_otherwise() -> None:
     cluster.wait_same_log(among=[old, *rest])
 
 
+def test_h25_an_unaware_leader_announces_nothing_that_it_learned_otherwise() -> None:
+    # The old leader's value in a slot is held by one follower; the others choose another one at a higher ballot
+    # that reaches neither of the two. The old leader lags, and fetches the chosen value.
+    cluster = Scenario(5, config=replace(QUICK, election_timeout_ms=3_000, backoff_ms_max=60))
+    old = cluster.settle()
+    follower, *rest = others(cluster, old)
+    for outside in rest:
+        for inside in (old, follower):
+            for kind in (Kind.PREPARE, Kind.OPEN, Kind.ACCEPT, Kind.DECIDE, Kind.NACK, Kind.FORWARD):
+                cluster.drop(kind, sender=outside, receiver=inside)
+                cluster.drop(kind, sender=inside, receiver=outside)
+            cluster.drop(Kind.PONG, sender=inside, receiver=outside)
+    cluster.drop(Kind.FETCH_CHOSEN, sender=follower)
+    cluster.propose(old, 1)
+    new = cluster.wait_leader(among=rest)
+    cluster.wait_committed(cluster.propose(new, 2))
+    cluster.wait_same_log(among=[old])
+    cluster.run(200)
+    assert not cluster.node(old).leads
+    cluster.world.network.filters.clear()
+    cluster.wait_same_log()
+
+
 def test_a_value_learned_while_leading_does_not_fill_the_window_for_ever() -> None:
     cluster = Scenario(config=replace(QUICK, window_bytes=16, election_timeout_ms=2_000))
     leader = cluster.settle()

@@ -392,7 +392,7 @@ cdef class EngineCore:
     cdef void _close_round(self) noexcept nogil:
         self.heartbeat.own_ballot = self.proposer.ballot
         self.heartbeat.own_promised = self.acceptor.promised_durable
-        self.heartbeat.own_votes = not self.acceptor.is_quarantined
+        self.heartbeat.own_votes = not self.acceptor.is_quarantined and not self.is_disk_low
         self.heartbeat.close_round(self.now_us)
         if self.proposer.ballot != BALLOT_NONE:
             if self.proposer.next_slot - 1 == self.learner.chosen_upto or self.progress_upto != self.learner.chosen_upto:
@@ -602,7 +602,10 @@ cdef class EngineCore:
     # ---- values ------------------------------------------------------------------------------------------
 
     cdef bint has_room(self) noexcept nogil:
-        if self.fault or self.transfer_until_us or self.outbox.held_bytes > self.proposer.window_bytes:
+        if (
+            self.fault or self.transfer_until_us or self.is_disk_low
+            or self.outbox.held_bytes > self.proposer.window_bytes
+        ):
             return False
         if self.proposer.ballot != BALLOT_NONE:
             return self.proposer.has_room() and self.proposer.backlog_head == self.proposer.backlog_tail

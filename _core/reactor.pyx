@@ -129,6 +129,7 @@ cdef class Reactor:
         cdef bint worked = False
         if self.disk_is_full:
             return True     # the effects of the last pass come first
+        self.engine.is_disk_low = self.wal.pool.space_low
         worked |= self._read_mail()
         worked |= self._read_frames(now_us)
         if now_us >= self.engine.next_deadline_us():
@@ -479,7 +480,7 @@ cdef class Reactor:
             "sent_by_kind": {names.get(k, k): t.sent_by_kind[k] for k in range(256) if t.sent_by_kind[k]},
             "batches": t.batches, "batch_bytes": t.batch_bytes, "slots_chosen": t.slots,
             "records": t.records, "syncs": t.syncs, "sync_us_sum": t.sync_us, "sync_us_max": t.sync_us_max,
-            "disk_full": t.disk_full, "disk_is_full": self.disk_is_full,
+            "disk_full": t.disk_full, "disk_is_full": bool(self.disk_is_full or self.engine.is_disk_low),
             "pending_bytes": self.batcher.pending_bytes,
             "unapplied_slots": load32(&self.chosen.count), "unapplied_bytes": self.chosen.unapplied,
             "values_evicted": self.chosen.evicted,

@@ -31,6 +31,7 @@ cdef enum:
     LENGTH = 4                  # before each command
     OPEN_BYTES_MIN = 4096       # smallest buffer in which commands gather
     BUILD_APART_BYTES = 65536   # more than this is copied before the lock is taken
+    APPEND_ATTEMPTS = 100       # with room for the command each time
 
 assert sizeof(BatchHead) == HEAD
 
@@ -307,6 +308,7 @@ cdef class Batcher:
         """
         cdef uint64_t ticket
         cdef size_t size
+        cdef int refusals = 0
         if not PyBytes_CheckExact(command) and not isinstance(command, bytes):
             raise TypeError(f"a command is bytes, not {type(command).__name__}")
         size = PyBytes_GET_SIZE(command)
@@ -317,6 +319,11 @@ cdef class Batcher:
             ticket = self.append_native(<const uint8_t *>PyBytes_AS_STRING(command), size)
             if ticket:
                 return ticket
+            if self._has_room(LENGTH + size):
+                # Room came between the attempt and this look, or memory is out: only the latter stays so.
+                refusals += 1
+                if refusals > APPEND_ATTEMPTS:
+                    raise MemoryError(f"no memory for a command of {size} bytes")
             self._refuse(1, LENGTH + size, timeout_s)
 
     def _refuse(self, count: int, size: int, timeout_s: float | None) -> None:
@@ -325,7 +332,7 @@ cdef class Batcher:
         if load32(&self.closed):
             raise Closed("closed: no commands are taken any more")
         if self._has_room(size):
-            raise MemoryError(f"no memory for {size} bytes of commands")
+            return
         error = self._wait_for_room(size, timeout_s)
         if error == EPIPE:
             raise Closed("closed while waiting for room: the commands were not taken")

@@ -163,6 +163,7 @@ class Applier:
         self._on_failure = on_failure
         self._lock = threading.Lock()
         self._applying_thread = 0
+        self._stopping = False
         self._apply = _batch_function(machine)
         self.failure: BaseException | None = None
         self.applied_slot = first_slot - 1
@@ -173,7 +174,7 @@ class Applier:
 
     def wait(self, timeout_s: float) -> bool:
         """Wait at most ``timeout_s`` seconds for something to apply; False when nothing will come any more."""
-        return self.failure is None and self._source.wait_unapplied(timeout_s) is not None
+        return not self._stopping and self._source.wait_unapplied(timeout_s) is not None
 
     def drain(self, until: Future[Any] | None = None, wait_s: float = -1) -> None:
         """Apply what is chosen, until there is no more or ``until`` is done.
@@ -184,7 +185,7 @@ class Applier:
         """
         while self._lock.acquire(timeout=wait_s):
             try:
-                if self.failure is not None or (until is not None and until.done()):
+                if self._stopping or (until is not None and until.done()):
                     return
                 items = self._source.take_chosen(0.0, TAKE_ITEMS_MAX)
                 if not items:
@@ -204,8 +205,11 @@ class Applier:
         try:
             self._log.append(items, flush=False)
             for item in items:
+                if self._stopping:
+                    break  # closing: what is left is applied after the next start
                 self._apply_item(item)
         except Exception as error:
+            self._stopping = True
             self.failure = error
             self._on_failure(error)
         self._announce()
@@ -262,6 +266,10 @@ class Applier:
 
     ended = False
     """True once nothing will be applied any more."""
+
+    def stop(self) -> None:
+        """Apply nothing after the slot that is being applied."""
+        self._stopping = True
 
     def end(self) -> None:
         """Say that nothing will be applied any more: everybody who waits is woken."""

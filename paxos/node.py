@@ -515,6 +515,7 @@ class Node:
 
     def _stop_threads(self, abrupt: bool) -> None:
         stopped = self._reactor.stop()
+        self.applier.stop()
         current = threading.current_thread()
         for thread in (self._apply_thread, self._control_thread):
             if thread is not current and thread.is_alive():

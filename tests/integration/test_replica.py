@@ -408,6 +408,25 @@ def test_status_and_inspect_before_and_after_the_end(tmp_path: Path) -> None:
         replica.close()
 
 
+def test_y6_closing_does_not_wait_for_a_slow_state_machine(tmp_path: Path) -> None:
+    class Slow(paxos.StateMachine):
+        slots = 0
+
+        def apply_batch(self, commands: Any, context: paxos.ApplyContext) -> None:
+            self.slots += 1
+            time.sleep(0.05)
+
+    machine = Slow()
+    replica = paxos.Replica(tmp_path, state_machine=machine, config=paxos.Config(batch_bytes_max=1 << 16))
+    future = replica.submit_many([b"x" * 50_000] * 400)
+    until(lambda: machine.slots > 2)
+    replica.close(timeout=0.2)
+    assert machine.slots < 400
+    assert isinstance(future.exception(WAIT_S), OutcomeUnknown)
+    with paxos.Replica(tmp_path) as again:
+        until(lambda: again.status().last_index == 400)
+
+
 def test_w1_two_replicas_of_one_directory(tmp_path: Path) -> None:
     with paxos.Replica(tmp_path) as replica:
         with pytest.raises(StorageError, match="in use"):

@@ -54,6 +54,9 @@ FLUSH_SLOTS = 8192
 """Places of chosen slots that gather in memory before they go to the catalogue."""
 HEARD_PERIODS = 4
 """A member that answered within this many heartbeat periods counts as heard."""
+CALLERS_MAX_LEAST = 1024
+CALLER_BYTES = 128
+"""One caller may wait for every so many bytes of ``Config.pending_bytes_max``."""
 
 
 _nodes: weakref.WeakSet[Node] = weakref.WeakSet()
@@ -110,6 +113,8 @@ class Node:
         self._failing = threading.Lock()
         # Reentrant: a garbage collection inside may close this very node.
         self._reading = threading.RLock()
+        # What small commands cost is their futures, so these are bounded, too: about 200 bytes each.
+        self._callers_max = max(CALLERS_MAX_LEAST, parts.config.pending_bytes_max // CALLER_BYTES)
         self._kept_from: int | None = None
         self._released = False
         self._abrupt = False
@@ -218,14 +223,12 @@ class Node:
         why = "the replica was closed" if cause is None else f"this node has stopped: {cause}"
         first_kept = self._first_kept_ticket()
 
+        never_left = f"{why} before the command had left it: it is certainly not applied"
+        perhaps = f"the command was handed over, then {why}; it may or may not be applied"
+
         def error_for(ticket: int) -> BaseException:
-            error: PaxosError
-            if first_kept is not None and ticket >= first_kept:
-                error = Closed(f"{why} before the command had left it: it is certainly not applied")
-            else:
-                error = OutcomeUnknown(
-                    f"the command was handed over, then {why}; it may or may not be applied"
-                )
+            is_kept = first_kept is not None and ticket >= first_kept
+            error: PaxosError = Closed(never_left) if is_kept else OutcomeUnknown(perhaps)
             error.__cause__ = cause
             return error
 
@@ -286,6 +289,8 @@ class Node:
         self.check_open()
         pending = self.pending
         with pending.lock:
+            if len(pending) >= self._callers_max:
+                raise Busy(f"{len(pending)} callers wait for outcomes already; see Config.pending_bytes_max")
             ticket: int = self._batcher.append(command)
             pending.register(ticket, 1, future)
         return ticket

@@ -34,7 +34,8 @@ class Config:
     command_bytes_max: int = 8 * MIB
     """A command over this size is refused."""
     pending_bytes_max: int = 64 * MIB
-    """Bytes of commands that wait on this node to be proposed; beyond it callers wait or get ``Busy``."""
+    """Bytes of commands that wait on this node to be proposed; beyond it callers wait or get ``Busy``. One caller
+    may wait for an outcome for every 128 of them."""
     unapplied_bytes_max: int = 64 * MIB
     """Chosen values kept in memory for a slow state machine; older ones are read from the log again."""
     retained_bytes_max: int = 32 * MIB

@@ -172,6 +172,16 @@ def test_g4_closing_rejects_what_never_left_and_only_that(open_node: Callable[..
         node.submit(b"late")
 
 
+def test_g9_the_callers_that_wait_are_bounded_however_small_their_commands(open_node: Any) -> None:
+    node = open_node(config=Config(pending_bytes_max=1 << 17))
+    node.parts.reactor.held = True
+    time.sleep(0.01)
+    for _ in range(1024):
+        node.submit(b"")
+    with pytest.raises(Busy, match="callers"):
+        node.submit(b"")
+
+
 def test_busy_takes_nothing(open_node: Callable[..., Node]) -> None:
     node = open_node(config=Config(pending_bytes_max=64))
     node.parts.reactor.held = True

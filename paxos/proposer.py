@@ -16,6 +16,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from paxos._core import ballot as ballots
 from paxos._core.ballot import CHOSEN
@@ -82,6 +83,10 @@ class Proposer(ProposerCore):
     prepare_size: int = 0
     needs_all: bool = False
 
+    def __init__(self, *arguments: Any, **limits: Any) -> None:
+        super().__init__(*arguments, **limits)
+        self._forget()  # late answers to an earlier life come before the first attempt, too
+
     def start_phase_1(self, ballot: int, members: frozenset[int], *, needs_all: bool = False) -> None:
         """Forget earlier attempts and collect promises for ``ballot``.
 
@@ -94,6 +99,9 @@ class Proposer(ProposerCore):
         self.members = members
         self.prepare_size = len(members) if needs_all else majority_of(len(members))
         self.needs_all = needs_all
+        self._forget()
+
+    def _forget(self) -> None:
         self.promises: dict[int, Promise] = {}
         self.values: dict[tuple[int, int], tuple[int, bytes]] = {}
         self.unsound: set[tuple[int, int]] = set()

@@ -469,7 +469,8 @@ def test_a_new_leader_does_not_depose_itself(nodes: int) -> None:
         assert len(candidates) == len(set(candidates)), f"seed {seed}: ballots of {candidates}"
 
 
-def test_an_answer_to_an_earlier_life_is_no_error() -> None:
+@pytest.mark.parametrize("status", [0, 1, 2, 3])
+def test_an_answer_to_an_earlier_life_is_no_error(status: int) -> None:
     cluster = Scenario()
     leader = cluster.settle()
     target = others(cluster, leader)[0]
@@ -483,7 +484,7 @@ def test_an_answer_to_an_earlier_life_is_no_error() -> None:
             incarnation=cluster.node(leader).incarnation,
             slot=1,
             ballot=ballots.make(1, target),
-            detail=1,
+            detail=status << 8 | 1,
             payload=payload,
         )
         cluster.world.deliver(wire.view(frame))

@@ -19,9 +19,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -32,7 +34,7 @@ from paxos.futures import RunOutcome
 from paxos.node import Node
 from paxos.status import Status
 from paxos.subscribe import READ_AHEAD_ENTRIES
-from paxos.types import Entry, Outcome
+from paxos.types import Config, Entry, Outcome
 
 BUSY_RETRY_S = 0.002
 
@@ -91,10 +93,28 @@ class Replica:
     waiting, not the command: its outcome is then unknown to that task.
     """
 
-    def __init__(self, directory: Any, **options: Any) -> None:
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        node_id: int | None = None,
+        members: Mapping[int, str] | Iterable[tuple[int, str]] | None = None,
+        state_machine: Any = None,
+        cluster: str = "paxos",
+        bind: str | None = None,
+        config: Config | None = None,
+    ) -> None:
         """Keep the arguments of :class:`paxos.Replica`; nothing is opened before ``async with``."""
-        self._directory = directory
-        self._options = options
+        self._open_replica = functools.partial(
+            blocking.Replica,
+            directory,
+            node_id=node_id,
+            members=members,
+            state_machine=state_machine,
+            cluster=cluster,
+            bind=bind,
+            config=config,
+        )
         self._replica: blocking.Replica | None = None
         self._bridge: _Bridge | None = None
 
@@ -112,7 +132,7 @@ class Replica:
         if self._replica is not None:
             return
         loop = asyncio.get_running_loop()
-        opening = loop.run_in_executor(None, lambda: blocking.Replica(self._directory, **self._options))
+        opening = loop.run_in_executor(None, self._open_replica)
         try:
             self._replica = await asyncio.shield(opening)
         except asyncio.CancelledError:

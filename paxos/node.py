@@ -548,7 +548,11 @@ class Node:
 def _fault_error(fault: Any) -> PaxosError:
     """Return the exception for a reactor's fault ``(code, text)``."""
     code, text = fault
-    kind = StorageError if "disk" in text or "log" in text or "sync" in text else InvariantViolation
+    kind: type[PaxosError] = PaxosError
+    if any(word in text for word in ("disk", "log", "sync")):
+        kind = StorageError
+    elif text[:1] == "I" and text[1:2].isdigit():  # it names the invariant, as in "I3: ..."
+        kind = InvariantViolation
     return kind(f"{text} (fault {code})")
 
 

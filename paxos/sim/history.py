@@ -90,18 +90,28 @@ class Durable:
             held = held_in(record)
             best = self.best.get(slot)
             if best is None or ballot >= best.rank:
-                self.best[slot] = Vote(ballot, held)
+                self.best[slot] = Vote(ballot, self._readable(slot, held))
             if held is not DAMAGED:
                 self.votes.setdefault(slot, {})[ballot] = held
             run = self.runs.setdefault(ballot, {})
             run[slot] = run.get(slot - 1, slot)
         elif kind == RECORD_CHOSEN:
-            self.best[record.slot] = Vote(BALLOT_CHOSEN, held_in(record))
+            self.best[record.slot] = Vote(BALLOT_CHOSEN, self._readable(record.slot, held_in(record)))
         elif kind in (RECORD_PROMISE, RECORD_MARK):
             self.promised = max(self.promised, record.ballot)
         elif kind == RECORD_INCARNATION:
             self.incarnation = max(self.incarnation, record.slot)
         self.mark = max(self.mark, record.mark)
+
+    def _readable(self, slot: int, held: Held) -> Held:
+        """Return what the slot is known to hold after a record with ``held``.
+
+        An older record stands in for a damaged one only where a mark before it says that the older one's
+        value is chosen: then nothing else can ever be written there.
+        """
+        if held is DAMAGED and slot <= self.mark and slot in self.best:
+            return self.best[slot].held
+        return held
 
     def covered_from(self, ballot: int, upto: int) -> int:
         """Return the first slot from which everything up to ``upto`` is durable at ``ballot`` or as chosen.

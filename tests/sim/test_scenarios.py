@@ -155,6 +155,47 @@ def test_p3_ballots_rise_over_restarts_and_old_answers_count_for_nothing() -> No
     assert all(incarnations == sorted(incarnations) for incarnations in by_node.values())
 
 
+def rot_last_vote(cluster: Scenario, id: int) -> int:
+    """Make the value of a node's newest vote unreadable; return its slot."""
+    records = cluster.node(id).disk.durable
+    place = max(
+        place for place, record in enumerate(records) if record.kind == RECORD_ACCEPT and record.value
+    )
+    record = records[place]
+    records[place] = record._replace(value=None, length=len(record.value or b""))
+    return record.slot
+
+
+def test_h6_h24_a_damaged_vote_is_no_missing_one_and_heals_for_good() -> None:
+    cluster = Scenario()
+    leader = cluster.settle()
+    keeper, third = others(cluster, leader)
+    cluster.isolate(third)
+    commands = cluster.propose(leader, 1)
+    cluster.wait_committed(commands)
+    cluster.crash(leader)
+    cluster.crash(keeper)
+    slot = rot_last_vote(cluster, keeper)
+    assert cluster.world.history.chosen[slot][0] == codec.ValueKind.BATCH
+    cluster.heal()
+    cluster.restart(keeper)
+    # The damaged slot may be chosen, so the two that are left can put nothing there ...
+    cluster.run(20 * cluster.election_timeout_ms)
+    assert cluster.leaders() == []
+    # ... until somebody comes back who can say what it holds.
+    cluster.restart(leader)
+    cluster.wait_same_log()
+    cluster.wait_committed(cluster.propose(cluster.wait_leader(), 1))
+    cluster.wait_same_log()
+    # Healed for good: the other two are enough now.
+    cluster.crash(keeper)
+    cluster.crash(leader)
+    cluster.restart(keeper)
+    second = cluster.wait_leader(among=[keeper, third])
+    cluster.wait_committed(cluster.propose(second, 1))
+    assert set(commands) <= cluster.world.history.commands_applied
+
+
 # --- taking over ---------------------------------------------------------------------------------------------
 
 

@@ -170,7 +170,8 @@ class Proposer(ProposerCore):
 
     def on_fetch_failed(self, slot: int, sender: int) -> None:
         """``sender`` reported a value that it cannot give: its promise is not sound there."""
-        self.unsound.add((sender, slot))
+        if self.candidate_ballot:
+            self.unsound.add((sender, slot))
 
     @property
     def best_chosen(self) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from paxos._core.codec cimport (
     FORWARD, HELLO, NACK, NACK_GAP, NACK_STREAM, NOOP, OPEN, PING, PING_LEADS, PONG, PREPARE,
     PROMISE, PROTOCOL_VERSION, ROUND_ALL_HEARD, ROUND_CANDIDATE, ROUND_CLOSED, ROUND_CONNECTED, ROUND_HAPPY,
     ROUND_LAGGING, ROUND_LEADS, ROUND_VOTES, STOPPED_LEADING, TRANSFER, BatchHead, HelloPayload, PingPayload,
-    PongPayload, RoundSummary, header_seal,
+    PongPayload, RoundSummary, batch_valid, header_seal,
 )
 from paxos._core.crc32c cimport crc32c
 from paxos._core.effects cimport Chosen, Outgoing, OutgoingList, RECORD_ACCEPT, RECORD_CHOSEN
@@ -570,8 +570,8 @@ cdef class EngineCore:
         self.told_flags = 0
         for i in range(<size_t>skipped, intent.count):
             value = intent.values[i]
-            if intent.value_kinds[i] == BATCH and value != NULL and value.size >= sizeof(BatchHead):
-                memcpy(&head, value.data, sizeof(head))
+            # As the learner will decide: what is no whole batch moves no session.
+            if intent.value_kinds[i] == BATCH and value != NULL and batch_valid(value.data, value.size, &head):
                 self.proposer.sessions.admit(&head)
             queued = queued and self.proposer.enqueue(
                 intent.value_kinds[i], buffer_retain(value),

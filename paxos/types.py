@@ -9,6 +9,8 @@ from paxos.errors import ConfigError
 
 KIB = 1024
 MIB = 1024 * KIB
+WINDOW_SLOTS_MAX = 1 << 18
+"""A node holds up to four windows of chosen slots and two of unchosen ones in a table of 1 << 22 entries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,8 @@ class Config:
             raise ConfigError(
                 f"backoff_ms_max ({self.backoff_ms_max}) is below heartbeat_ms ({self.heartbeat_ms})"
             )
+        if self.window_slots > WINDOW_SLOTS_MAX:
+            raise ConfigError(f"window_slots must be at most {WINDOW_SLOTS_MAX}, not {self.window_slots}")
         if self.segment_bytes < 4 * KIB:
             raise ConfigError(f"segment_bytes must be at least 4096, not {self.segment_bytes}")
         if self.segment_bytes > 1 << 31:

@@ -317,6 +317,14 @@ def test_l6_a_leader_without_a_quorum_steps_down_within_two_election_timeouts() 
     )
 
 
+def test_a_recovered_value_that_is_no_batch_moves_no_session() -> None:
+    """The leader's view of the sessions is the learner's, or a resent batch would be refused for ever."""
+    torn = batch(2, 1, b"a")[:-1]
+    node, _ballot = leading(values=((BATCH, torn),))
+    node.step(frame(KIND.FORWARD, 2, 1, payload=batch(2, 1, b"a")))
+    assert node.next_slot == 4
+
+
 # ---- values -------------------------------------------------------------------------------------------------------
 
 

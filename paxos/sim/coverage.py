@@ -42,6 +42,7 @@ EVENTS = (
     "power_loss",
     "pause",
     "clog",
+    "selective",
     "disk_hang",
     "control_stall",
     "transfer",

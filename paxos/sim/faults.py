@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from paxos import messages
-from paxos.sim.network import SHAPES
+from paxos.sim.network import SHAPES, random_links
 from paxos.sim.node import CrashPoint, Node
+from paxos.sim.parameters import FRAGILE_KINDS
 
 if TYPE_CHECKING:
     from paxos.sim.world import World
@@ -22,6 +23,7 @@ class Faults:
         self.world = world
         self.running = False
         self._cut_version = 0
+        self._selective_version = 0
         self._rates = {name: rate for name, rate in world.parameters.fault_rates().items() if rate > 0}
         self._total = sum(self._rates.values())
 
@@ -106,6 +108,21 @@ class Faults:
         world.count("clog")
         link = tuple(world.rng.sample(members, 2))
         world.network.clogged[link[0], link[1]] = int(world.rng.uniform(10_000, 400_000))
+
+    def _selective(self) -> None:
+        """Let some frame kinds no longer pass on some links, in one direction; the rest does."""
+        world = self.world
+        links = random_links(list(world.nodes), world.rng)
+        kinds = frozenset(world.rng.sample(FRAGILE_KINDS, world.rng.randint(1, 5)))
+        world.count("selective")
+        world.network.selective = dict.fromkeys(sorted(links), kinds)
+        self._selective_version += 1
+        length = int(world.rng.expovariate(1.0) * 500_000)
+        world.schedule(world.now_us + length, self._end_selective, self._selective_version)
+
+    def _end_selective(self, version: int) -> None:
+        if version == self._selective_version and self.running:
+            self.world.network.selective = {}
 
     def _disk_hang(self) -> None:
         node = self._victim()

@@ -87,6 +87,7 @@ class Network:
     Attributes:
         cut: directed links ``(sender, receiver)`` that carry nothing.
         clogged: directed links and the extra delay in microseconds on them.
+        selective: directed links and the frame kinds that do not pass there (h22, h25).
         filters: every frame must pass all of them (scenarios drop chosen frames with these).
         sent, delivered, dropped, duplicated: frames by kind.
     """
@@ -96,6 +97,7 @@ class Network:
         self.cut: set[Link] = set()
         self.clogged: dict[Link, int] = {}
         self.filters: list[Filter] = []
+        self.selective: dict[Link, frozenset[int]] = {}
         self.perfect: set[Link] = set()
         self.sent: Counter[int] = Counter()
         self.delivered: Counter[int] = Counter()
@@ -116,6 +118,9 @@ class Network:
             world.schedule(world.now_us, self._deliver, frame)
             return
         if link in self.cut or not all(accept(frame) for accept in self.filters):
+            self.dropped[kind] += 1
+            return
+        if kind in self.selective.get(link, ()):
             self.dropped[kind] += 1
             return
         if link in self.perfect:
@@ -148,6 +153,7 @@ class Network:
         """Join and unclog all links."""
         self.cut = set()
         self.clogged = {}
+        self.selective = {}
 
     def connect(self, members: Iterable[int]) -> None:
         """Make every link among ``members`` prompt and reliable, and keep it so."""
@@ -156,3 +162,4 @@ class Network:
         self.perfect |= clique
         for link in clique:
             self.clogged.pop(link, None)
+            self.selective.pop(link, None)

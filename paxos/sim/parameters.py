@@ -55,6 +55,7 @@ class Parameters:
     pause_rate: float = 0.0
     partition_rate: float = 0.0
     clog_rate: float = 0.0
+    selective_rate: float = 0.0
     disk_hang_rate: float = 0.0
     control_stall_rate: float = 0.0
     transfer_rate: float = 0.0
@@ -70,6 +71,7 @@ class Parameters:
             "pause": self.pause_rate,
             "partition": self.partition_rate,
             "clog": self.clog_rate,
+            "selective": self.selective_rate,
             "disk_hang": self.disk_hang_rate,
             "control_stall": self.control_stall_rate,
             "transfer": self.transfer_rate,
@@ -139,6 +141,7 @@ def draw(rng: random.Random, nodes: int | None = None) -> Parameters:
         pause_rate=trouble * sometimes(rng, 0.5, 0.5, 6.0),
         partition_rate=trouble * sometimes(rng, 0.6, 0.5, 5.0),
         clog_rate=trouble * sometimes(rng, 0.3, 0.5, 4.0),
+        selective_rate=trouble * sometimes(rng, 0.4, 0.5, 4.0),
         disk_hang_rate=trouble * sometimes(rng, 0.3, 0.3, 2.0),
         control_stall_rate=trouble * sometimes(rng, 0.3, 0.5, 3.0),
         transfer_rate=trouble * sometimes(rng, 0.3, 0.3, 2.0),

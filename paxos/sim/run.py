@@ -107,6 +107,8 @@ def freeze_outside(world: World, core: list[Node]) -> None:
             node.crash_point = None
             if not node.up:
                 node.life += 1  # its restart is off: it stays down
+    # A link that passes heartbeats and nothing else, for ever, to a leader outside: nobody could tell.
+    world.network.selective = {}
     world.network.connect(node.id for node in core)
 
 

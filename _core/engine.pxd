@@ -61,6 +61,7 @@ cdef class EngineCore:
     cdef uint64_t told_leader
     cdef uint64_t hello_round       # round in which an unverified peer was last greeted out of turn
     cdef bint is_recovering
+    cdef uint64_t recovered_mark    # highest chosen_upto that a record of the log told
     cdef bint is_disk_low           # the driver says so: little space is left. No votes in heartbeats, nothing new
     cdef bint burst_ended           # the last of a burst of chosen values came: the control thread may ask on
 

@@ -185,6 +185,9 @@ cdef class EngineCore:
             self.count.broken += 1
             return
         memcpy(&ping, payload.data, sizeof(ping))
+        if ping.ballot != BALLOT_NONE and ballot_node(ping.ballot) != header.sender:
+            self.count.broken += 1      # only its leader speaks for a ballot
+            return
         if ping.flags & PING_LEADS and ping.ballot >= self.acceptor.promised:
             self.heartbeat.follow(ping.ballot)
         if ping.ballot != BALLOT_NONE and ping.ballot == self.acceptor.stream_ballot:
@@ -608,7 +611,10 @@ cdef class EngineCore:
         ):
             return False
         if self.proposer.ballot != BALLOT_NONE:
-            return self.proposer.has_room() and self.proposer.backlog_head == self.proposer.backlog_tail
+            # Behind a backlog of forwarded batches, one own batch at a time: nobody starves.
+            if self.proposer.backlog_head != self.proposer.backlog_tail:
+                return self.outbox.count() == 0 and self.proposer.backlog_bytes <= self.proposer.window_bytes
+            return self.proposer.has_room()
         # Without a leader of its own a node may still hear a peer that is happy with one, and forwards there.
         return (
             (self.heartbeat.leader != BALLOT_NONE or self.heartbeat.relay != 0)
@@ -776,6 +782,8 @@ cdef class EngineCore:
         cdef Slot *entry
         self.acceptor.recover(record)
         # A mark follows the values that it covers in the same log, so these are in the table by now [h3].
+        if record.mark > self.recovered_mark:
+            self.recovered_mark = record.mark
         while self.learner.known_upto < record.mark:
             entry = self.slots.get(self.learner.known_upto + 1)
             if entry == NULL or entry.ballot == BALLOT_NONE or entry.flags:
@@ -784,6 +792,7 @@ cdef class EngineCore:
         self._learn()
 
     cdef void finish_recovery(self) noexcept nogil:
+        cdef const Slot *entry
         self.learner.advance_known()
         self._learn()
         self.acceptor.mark = self.learner.known_upto
@@ -792,3 +801,7 @@ cdef class EngineCore:
         self.is_recovering = False
         if self.ready.out_of_memory:
             self._stop(FAULT_MEMORY, 0)
+        entry = self.slots.get(self.learner.known_upto + 1)
+        if self.learner.known_upto < self.recovered_mark and (entry == NULL or not entry.flags):
+            # The log says that more is chosen than it holds, and no damaged record explains it.
+            self._stop(FAULT_RECOVERY, self.learner.known_upto + 1)

@@ -2,7 +2,7 @@
 
 from paxos._core.buffer cimport buffer_release
 from paxos._core.effects cimport Record
-from paxos._core.engine cimport FAULT_MEMORY, EngineCore
+from paxos._core.engine cimport EngineCore, FAULT_MEMORY
 from paxos._core.wal cimport Wal
 
 

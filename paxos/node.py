@@ -46,6 +46,14 @@ CONTROL_WAIT_S_MAX = 0.25
 CALLER_SLICE_S = 0.05
 """A blocked caller looks at the state of the node this often."""
 BUSY_RETRY_S = 0.001
+STRANGERS = {
+    "wrong_cluster": "frames of another cluster arrive here and are dropped: every member must be started with the "
+    "same cluster name and the same members, spelled in the same way",
+    "wrong_storage": "a member answers from another disk than the one it joined with (wiped, copied or restored "
+    "under its old id); it does not vote: give the data directory back, or replace the member",
+    "unknown_sender": "a node that is no member of this log sends frames; they are dropped",
+}
+"""Counters of the engine that point to a mistake in the set-up, and what to do about it."""
 TRANSFER_ATTEMPTS = 3
 """How often a closing leader tries to find an heir."""
 COMBINE_WAIT_S = 0.005
@@ -107,6 +115,7 @@ class Node:
         self.failure: PaxosError | None = None
         self._reactor = parts.reactor
         self._batcher = parts.batcher
+        self._warned: set[str] = set()
         self._closing = threading.Event()
         self._closed = threading.Event()
         self._close_lock = threading.Lock()
@@ -171,6 +180,7 @@ class Node:
                 frames = reactor.take_cold(min(max(wait_s, 0.0), CONTROL_WAIT_S_MAX))
                 if frames is None:
                     return
+                self._warn_of_strangers()
                 for frame in frames:
                     try:
                         intents = control.on_frame(frame, now_us())
@@ -183,6 +193,14 @@ class Node:
         except Exception as error:
             logger.exception("node %d: the control thread failed", self.parts.node_id)
             self.fail(_as_paxos_error(error))
+
+    def _warn_of_strangers(self) -> None:
+        """Say once of each kind why frames of a peer are dropped: people see only "no leader" otherwise."""
+        counters = self.parts.engine.counters()
+        for name, advice in STRANGERS.items():
+            if counters[name] and name not in self._warned:
+                self._warned.add(name)
+                logger.warning("node %d: %s", self.parts.node_id, advice)
 
     def _post(self, intents: Sequence[Any]) -> None:
         for intent in intents:

@@ -14,7 +14,7 @@ from paxos._core.reactor import Reactor
 from paxos._core.recovery import recover
 from paxos.control import Control
 from paxos.engine import Engine
-from paxos.errors import ConfigError
+from paxos.errors import ConfigError, StorageError
 from paxos.membership import Configuration
 from paxos.node import Parts
 from paxos.storage.store import Store
@@ -65,6 +65,11 @@ def open_parts(
             config,
         )
         recover(store.wal, engine)
+        if engine.fault_code:
+            raise StorageError(
+                f"{directory}: {engine.fault_text}. Nothing was changed. Do not delete the directory: look at it with "
+                "`paxos log verify`, and replace this node if the others are well"
+            )
         store.open_log()
         cold = engine.effects.take_cold()
         logged = _newest_configuration(cold, engine)

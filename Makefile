@@ -40,7 +40,7 @@ verify: build  ## lint, format, types, stubs, zero Cython warnings, unit tests a
 	$(NO_TRACES) $(PYTEST) -n $(WORKERS) --dist loadgroup -p no:cacheprovider -q $(wildcard tests/unit tests/sim) $(PYTEST_FLAGS)
 
 .PHONY: sim
-sim: build  ## run the simulator: SEED=17 for one history, SEEDS=1000 for many
+sim: build  ## run the simulator: SEED=17 for one history, SEEDS=0:1000 for many
 	$(PY) -m paxos.sim $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(SIM_FLAGS)
 
 .PHONY: bench

@@ -55,7 +55,8 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
     result = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        env=clean | {"PAXOS_BUILD_JOBS": "2"} | environment,
+        # Where the compiler goes through ccache, another directory is no reason to compile again.
+        env=clean | {"PAXOS_BUILD_JOBS": "2", "CCACHE_NOHASHDIR": "1"} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

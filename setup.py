@@ -10,6 +10,7 @@ The environment decides how it is built:
 """
 
 import os
+import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -17,7 +18,10 @@ from setuptools import Extension, setup
 
 DEBUG = os.environ.get("PAXOS_DEBUG") == "1"
 ASAN = os.environ.get("PAXOS_ASAN") == "1"
-PREBUILT = os.environ.get("PAXOS_PREBUILT") == "1"
+# Metadata and source distributions need no C.
+SOURCES_ONLY = os.environ.get("PAXOS_PREBUILT") == "1" or bool(
+    {"sdist", "egg_info", "dist_info"} & set(sys.argv)
+)
 JOBS = int(os.environ.get("PAXOS_BUILD_JOBS", "1"))
 
 compile_args = ["-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
@@ -35,7 +39,7 @@ extensions = [
         extra_link_args=link_args,
     )
     for source in sorted(Path("paxos/_core").glob("*.pyx"))
-    if not PREBUILT
+    if not SOURCES_ONLY
 ]
 
 setup(

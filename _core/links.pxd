@@ -2,13 +2,16 @@
 # paxos.transport); the same libzmq is called here through the addresses of its functions.
 #
 # A frame is one message part of HEADER_BYTES and, iff it announces a payload, one part with it. One ROUTER
-# receives (the peer's routing id comes as a part before the header and is ignored: it proves nothing); one
-# DEALER per peer sends and never receives. Only one thread may use a Links at a time: the reactor.
+# receives (the peer's routing id comes as a part before the header and is ignored: it proves nothing); the
+# DEALERs send and never receive: two for each peer, because a heartbeat that queues behind the values of a
+# full window comes too late, and the cluster would change its leader exactly when it is busy. So frames on
+# different lanes may overtake each other; the protocol bears that. Only one thread may use a Links at a time:
+# the reactor.
 #
 # Nothing here blocks, and nothing from outside is fatal: what does not follow the format is dropped as a
 # whole message and counted. The protocol retransmits, so a frame that cannot leave now is dropped too.
 
-from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from paxos._core.buffer cimport Buffer
 from paxos._core.codec cimport FrameHeader
@@ -32,8 +35,14 @@ cdef struct InFlight:
     int32_t references
     uint64_t bytes
 
+cdef enum Lane:
+    LANE_BULK = 0               # values and what must stay in order with them
+    LANE_URGENT = 1             # heartbeats, votes, elections
+
+# One connection to one peer.
 cdef struct Peer:
     uint16_t node_id
+    uint8_t lane
     bint counted                # in-flight bytes are bounded (not for inproc: the receiver keeps them)
     bint unfinished             # a header left, its payload did not: end that message first
     void *socket
@@ -75,6 +84,8 @@ cdef class Links:
 
     cdef Received _receive_payload(self, void *message, size_t announced, Buffer **payload) noexcept nogil
     cdef Received _drop(self, uint64_t *counter, bint more) noexcept nogil
+    # The connection for a frame of `kind`; the other lane's where there is only one; NULL: no such peer.
+    cdef Peer *_connection(self, uint16_t node_id, uint8_t kind) noexcept nogil
     cdef void _count_failure(self, Peer *peer) noexcept nogil
     cdef bint _retry_after_commands(self, Peer *peer) noexcept nogil
     cdef bint _send_part(self, Peer *peer, const void *data, size_t size, int flags) noexcept nogil

@@ -2,12 +2,15 @@
 
 cimport cython
 from libc.errno cimport EAGAIN, EINTR, ENOMEM
-from libc.stdint cimport uint8_t, uintptr_t
+from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 from paxos._core.buffer cimport buffer_copy, buffer_from_bytes, buffer_new, buffer_release, buffer_retain, buffer_bytes
-from paxos._core.codec cimport HEADER_BYTES, header_valid
+from paxos._core.codec cimport (
+    ACCEPT, ACCEPT_REF, CHOSEN, DECIDE, FETCHED, FORWARD, HEADER_BYTES, OPEN, SNAPSHOT_CHUNK, SNAPSHOT_OFFER,
+    header_valid,
+)
 
 from paxos.errors import ConfigError
 
@@ -143,8 +146,11 @@ cdef class Links:
             in_flight_release(self.peers[i].in_flight)
         free(self.peers)
 
-    def add_peer(self, node_id: int, dealer: object, *, counted: bool = True, inproc: str = "") -> None:
-        """Send frames for ``node_id`` through ``dealer``. Only while the reactor does not run.
+    def add_peer(
+        self, node_id: int, dealer: object, *, urgent: bool = False, counted: bool = True, inproc: str = ""
+    ) -> None:
+        """Send frames for ``node_id`` through ``dealer``, those on the urgent lane or the others. Only while
+        the reactor does not run.
 
         ``inproc`` is the address of a peer in this process: libzmq does not connect there again by itself.
         """
@@ -152,10 +158,12 @@ cdef class Links:
         cdef uintptr_t address = dealer.underlying
         cdef Peer peer
         cdef Peer *moved
-        if not 1 <= node_id <= 0xFFFF or self._find(node_id) >= 0:
+        cdef int lane = LANE_URGENT if urgent else LANE_BULK
+        if not 1 <= node_id <= 0xFFFF or self._find(node_id, lane) >= 0:
             raise ConfigError(f"node id {node_id} is out of range or has a connection already")
         memset(&peer, 0, sizeof(peer))
         peer.node_id = node_id
+        peer.lane = <uint8_t>lane
         peer.counted = counted
         if len(name) < ADDRESS_BYTES_MAX:
             memcpy(peer.address, <const char *>name, len(name))
@@ -174,12 +182,28 @@ cdef class Links:
         self.peer_count += 1
         self._keep.append(dealer)
 
-    def _find(self, node_id: int) -> int:
+    def _find(self, node_id: int, lane: int) -> int:
         cdef size_t i
         for i in range(self.peer_count):
-            if self.peers[i].node_id == node_id:
+            if self.peers[i].node_id == node_id and self.peers[i].lane == lane:
                 return <int>i
         return -1
+
+    cdef Peer *_connection(self, uint16_t node_id, uint8_t kind) noexcept nogil:
+        cdef Lane lane = LANE_URGENT
+        cdef Peer *found = NULL
+        cdef size_t i
+        if (
+            kind == ACCEPT or kind == DECIDE or kind == OPEN or kind == ACCEPT_REF or kind == FORWARD
+            or kind == CHOSEN or kind == FETCHED or kind == SNAPSHOT_OFFER or kind == SNAPSHOT_CHUNK
+        ):
+            lane = LANE_BULK
+        for i in range(self.peer_count):
+            if self.peers[i].node_id == node_id:
+                found = &self.peers[i]
+                if found.lane == lane:
+                    break
+        return found
 
     cdef Received _drop(self, uint64_t *counter, bint more) noexcept nogil:
         counter[0] += 1
@@ -265,13 +289,8 @@ cdef class Links:
         return RECEIVED_FRAME
 
     cdef bint send(self, const FrameHeader *header, Buffer *payload) noexcept nogil:
-        cdef Peer *peer = NULL
-        cdef size_t i
+        cdef Peer *peer = self._connection(header.receiver, header.kind)
         cdef bint sent
-        for i in range(self.peer_count):
-            if self.peers[i].node_id == header.receiver:
-                peer = &self.peers[i]
-                break
         if peer == NULL:
             self.unknown_receiver += 1
             return False
@@ -386,22 +405,27 @@ cdef class Links:
         return counts
 
     def peer_counters(self, node_id: int) -> dict[str, int]:
-        """The same for what was sent to one peer.
+        """The same for what was sent to one peer, on both lanes.
 
         Raises:
             KeyError: there is no connection to ``node_id``.
         """
-        cdef int i = self._find(node_id)
-        if i < 0:
+        cdef size_t i
+        cdef Peer *peer
+        counts: dict[str, int] = {}
+        for i in range(self.peer_count):
+            peer = &self.peers[i]
+            if peer.node_id != node_id:
+                continue
+            for name, value in (
+                ("sent_frames", peer.sent_frames), ("sent_bytes", peer.sent_bytes),
+                ("dropped_full", peer.dropped_full), ("dropped_bytes_max", peer.dropped_bytes_max),
+                ("send_errors", peer.errors), ("in_flight_bytes", count_get(&peer.in_flight.bytes)),
+            ):
+                counts[name] = counts.get(name, 0) + value
+        if not counts:
             raise KeyError(node_id)
-        return {
-            "sent_frames": self.peers[i].sent_frames,
-            "sent_bytes": self.peers[i].sent_bytes,
-            "dropped_full": self.peers[i].dropped_full,
-            "dropped_bytes_max": self.peers[i].dropped_bytes_max,
-            "send_errors": self.peers[i].errors,
-            "in_flight_bytes": count_get(&self.peers[i].in_flight.bytes),
-        }
+        return counts
 
     def try_send(self, const uint8_t[::1] frame not None) -> bool:
         """Send one frame, header and payload together, as the reactor does. For tests, without a reactor.

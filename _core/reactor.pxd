@@ -20,7 +20,7 @@ cdef extern from "<pthread.h>" nogil:
 
 cdef enum:
     PASS_FRAMES_MAX = 512            # stepped before one sync
-    PASS_BYTES_MAX = 4 << 20         # of payloads, and of own batches: heartbeats wait no longer than that
+    PASS_BYTES_MAX = 1 << 20         # of payloads, and of own batches: heartbeats wait no longer than that
     DISK_FULL_RETRY_US = 50000
     SLEEP_US_MAX = 1000000
     SPIN_GAP_US = 100                # a yield that took longer gave the CPU to somebody who needs it

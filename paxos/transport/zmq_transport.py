@@ -122,7 +122,7 @@ _inproc = _InprocContext()
 
 
 class ZmqTransport:
-    """The sockets of one node: bound by the constructor, one connection more with each :meth:`connect`.
+    """The sockets of one node: bound by the constructor, one peer more with each :meth:`connect`.
 
     Args:
         bind: the address to listen on; ``tcp://host:0`` takes a free port, see :attr:`address`.
@@ -197,7 +197,8 @@ class ZmqTransport:
         socket.setsockopt(zmq.TCP_MAXRT, 5000)
 
     def connect(self, node_id: int, address: str) -> None:
-        """Open the connection to one peer. It need not be up: ZeroMQ connects, and again, in the background.
+        """Open the two connections to one peer: one for values, one for what must not wait behind them
+        (``_core/links.pxd`` says what goes where). The peer need not be up: ZeroMQ connects, and again, in the background.
 
         Only before the reactor starts.
 
@@ -210,6 +211,17 @@ class ZmqTransport:
             raise ConfigError(
                 f"peer {node_id} at {address}: this node must listen on inproc:// itself, not {self.bound}"
             )
+        is_inproc = parsed.scheme == "inproc"
+        for urgent in (False, True):
+            self.links.add_peer(
+                node_id,
+                self._dealer(node_id, parsed),
+                urgent=urgent,
+                counted=not is_inproc,
+                inproc=str(parsed) if is_inproc else "",
+            )
+
+    def _dealer(self, node_id: int, address: Address) -> zmq.Socket[Any]:
         dealer: zmq.Socket[Any] = self._context.socket(zmq.DEALER)
         self._sockets.append(dealer)
         self._set_common(dealer)
@@ -221,11 +233,10 @@ class ZmqTransport:
         dealer.setsockopt(zmq.RECONNECT_IVL_MAX, 200)
         dealer.setsockopt(zmq.CONNECT_TIMEOUT, 1000)
         try:
-            dealer.connect(str(parsed))
+            dealer.connect(str(address))
         except zmq.ZMQError as error:
             raise ConfigError(f"cannot connect to peer {node_id} at {address}: {error.strerror}") from error
-        is_inproc = parsed.scheme == "inproc"
-        self.links.add_peer(node_id, dealer, counted=not is_inproc, inproc=str(parsed) if is_inproc else "")
+        return dealer
 
     def _check_usable(self) -> None:
         if self._pid != os.getpid():

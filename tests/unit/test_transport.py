@@ -176,6 +176,26 @@ def test_z3_bytes_in_flight_are_bounded_per_peer(opened: Opener) -> None:
         context.term()
 
 
+def test_heartbeats_do_not_wait_behind_values(opened: Opener) -> None:
+    context, router, address = raw_router({zmq.RCVHWM: 1, zmq.RCVBUF: 4096})
+    try:
+        a = opened(in_flight_bytes_max=1 << 24)
+        a.connect(2, address)
+        ping = encode_frame(FrameKind.PING, sender=1, receiver=2, payload=b"p" * 40)
+        wait_for(lambda: a.links.try_send(frame(b"x" * (1 << 20))), "a connection")
+        wait_for(lambda: not a.links.try_send(frame(b"x" * (1 << 20))), "the values to pile up")
+        waiting = a.links.peer_counters(2)["sent_frames"]
+        assert waiting >= 16
+        wait_for(lambda: a.links.try_send(ping), "the urgent connection")
+        seen = 0
+        while router.recv_multipart()[1][3] != FrameKind.PING:
+            seen += 1
+        assert seen < waiting // 2
+    finally:
+        router.close()
+        context.term()
+
+
 class Stranger:
     """Somebody who speaks ZeroMQ to us, but not our protocol."""
 

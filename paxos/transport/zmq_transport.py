@@ -198,7 +198,8 @@ class ZmqTransport:
 
     def connect(self, node_id: int, address: str) -> None:
         """Open the two connections to one peer: one for values, one for what must not wait behind them
-        (``_core/links.pxd`` says what goes where). The peer need not be up: ZeroMQ connects, and again, in the background.
+        (``_core/links.pxd`` says what goes where). The peer need not be up: ZeroMQ connects, and again, in the
+        background.
 
         Only before the reactor starts.
 

@@ -55,6 +55,9 @@ cdef struct Totals:
     uint64_t not_sent
     uint64_t slots
     uint64_t disk_full
+    uint64_t append_us_max
+    uint64_t pass_us_max             # from waking to the last frame sent
+    uint64_t gather_us_max           # ... of which stepping what arrived
     uint64_t received_by_kind[256]
     uint64_t sent_by_kind[256]
 

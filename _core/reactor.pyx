@@ -110,8 +110,10 @@ cdef class Reactor:
             self._mark_log(now_us)
             self.chosen.check_grace(now_us)
             if self._gather(now_us) or self.engine.ready.records.count:
+                self.totals.gather_us_max = max(self.totals.gather_us_max, clock_us() - now_us)
                 self._carry_out(now_us)
                 self.worked_us = clock_us()
+                self.totals.pass_us_max = max(self.totals.pass_us_max, self.worked_us - now_us)
                 if self.spun_us:    # what was waited for came in time
                     self.spun_us = 0
                     self.spin_penalty //= 2
@@ -228,6 +230,7 @@ cdef class Reactor:
         cdef uint64_t took_us
         if not self.engine.ready.records.count:
             return True
+        started_us = clock_us()
         error = self.wal.append(self.engine.ready.records.items, self.engine.ready.records.count)
         if error == ENOSPC:
             # Nothing was written and nothing is said; the same records are tried again until there is space.
@@ -236,6 +239,7 @@ cdef class Reactor:
             self._sleep(clock_us())
             return False
         self.disk_is_full = False
+        self.totals.append_us_max = max(self.totals.append_us_max, clock_us() - started_us)
         if error:
             self._fail(FAULT_DISK, "appending to the log failed", error)
             return False
@@ -480,6 +484,7 @@ cdef class Reactor:
             "sent_by_kind": {names.get(k, k): t.sent_by_kind[k] for k in range(256) if t.sent_by_kind[k]},
             "batches": t.batches, "batch_bytes": t.batch_bytes, "slots_chosen": t.slots,
             "records": t.records, "syncs": t.syncs, "sync_us_sum": t.sync_us, "sync_us_max": t.sync_us_max,
+            "append_us_max": t.append_us_max, "gather_us_max": t.gather_us_max, "pass_us_max": t.pass_us_max,
             "disk_full": t.disk_full, "disk_is_full": bool(self.disk_is_full or self.engine.is_disk_low),
             "pending_bytes": self.batcher.pending_bytes,
             "unapplied_slots": load32(&self.chosen.count), "unapplied_bytes": self.chosen.unapplied,

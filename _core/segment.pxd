@@ -29,11 +29,12 @@ cdef struct ReadyFile:
     uint64_t size
     bint recycled                    # not zeros: an earlier use shows through
 
-# A thread that zero-fills the next file. Owned by one Wal; `done` is the only field that both threads touch.
+# A thread that zero-fills the next file. Owned by one Wal; both threads touch `done` and `hurry` only.
 cdef struct Preparation:
     pthread_t thread
     int directory
     int done                         # set last by the thread, atomically
+    int hurry                        # set by the owner, atomically: it waits, so leave the rest unwritten
     int status
     bint running
     ReadyFile file
@@ -58,10 +59,13 @@ cdef void close_file(int *fd) noexcept nogil
 cdef int random_bytes(void *out, size_t size) noexcept nogil
 
 # Create and zero-fill `file.size` bytes under the ready name of `file.serial`, durably. Leaves nothing on failure.
-cdef int create_ready(int directory, ReadyFile *file) noexcept nogil
+# Once `hurry` is set the rest is only allocated, where the file system can: it reads as zeros all the same, and
+# its first writes are a little slower, but nobody waits for a whole segment to be written.
+cdef int create_ready(int directory, ReadyFile *file, int *hurry) noexcept nogil
 # The same on a thread of its own, and what came of it (waits for it).
 cdef int prepare_start(Preparation *preparation, int directory, uint32_t serial, uint64_t size) noexcept nogil
 cdef bint prepare_done(Preparation *preparation) noexcept nogil
+cdef void prepare_hurry(Preparation *preparation) noexcept nogil
 cdef int prepare_finish(Preparation *preparation, ReadyFile *file) noexcept nogil
 
 cdef void segment_head_seal(SegmentHead *head) noexcept nogil

@@ -49,7 +49,7 @@ cdef extern from * nogil:
 cdef enum:
     PARTS_MAX = 1024         # IOV_MAX of Linux
     ZEROS_BYTES = 1 << 20
-    SYNC_EVERY_BYTES = 4 << 20
+    SYNC_EVERY_BYTES = 1 << 20
 
 
 cdef void segment_name(char *name, uint64_t number) noexcept nogil:
@@ -90,7 +90,6 @@ cdef int write_parts(int fd, iovec *parts, size_t count, int64_t offset) noexcep
 cdef int write_zeros(int fd, uint64_t start, uint64_t stop) noexcept nogil:
     cdef iovec part
     cdef uint64_t size
-    cdef uint64_t unsynced = 0
     cdef int status
     while start < stop:
         size = stop - start if stop - start < ZEROS_BYTES else ZEROS_BYTES
@@ -100,13 +99,6 @@ cdef int write_zeros(int fd, uint64_t start, uint64_t stop) noexcept nogil:
         if status:
             return status
         start += size
-        unsynced += size
-        # In small steps, so that an append on the same disk never waits behind a whole segment of zeros.
-        if unsynced >= SYNC_EVERY_BYTES:
-            unsynced = 0
-            status = sync_data(fd)
-            if status:
-                return status
     return 0
 
 
@@ -180,7 +172,22 @@ cdef int random_bytes(void *out, size_t size) noexcept nogil:
             return errno
 
 
-cdef int create_ready(int directory, ReadyFile *file) noexcept nogil:
+cdef int zero_fill(int fd, uint64_t size, int *hurry) noexcept nogil:
+    """Write zeros in steps, until `hurry` is set (NULL: to the end)."""
+    cdef uint64_t start = 0
+    cdef uint64_t stop
+    cdef int status = 0
+    while start < size and status == 0 and (hurry == NULL or not load_acquire(hurry, ACQUIRE)):
+        stop = min(start + SYNC_EVERY_BYTES, size)
+        status = write_zeros(fd, start, stop)
+        # In small steps, so that an append on the same disk never waits behind a whole segment of zeros.
+        if status == 0:
+            status = sync_data(fd)
+        start = stop
+    return status
+
+
+cdef int create_ready(int directory, ReadyFile *file, int *hurry) noexcept nogil:
     cdef char name[NAME_BYTES]
     cdef int status
     ready_name(name, file.serial)
@@ -192,8 +199,9 @@ cdef int create_ready(int directory, ReadyFile *file) noexcept nogil:
     status = 0 if fallocate(file.fd, 0, 0, <off_t>file.size) == 0 else errno
     if status == EOPNOTSUPP or status == ENOSYS:
         status = 0
+        hurry = NULL
     if status == 0:
-        status = write_zeros(file.fd, 0, file.size)      # fallocate alone makes every first write as slow as growing
+        status = zero_fill(file.fd, file.size, hurry)    # fallocate alone makes every first write as slow as growing
     if status == 0:
         status = sync_all(file.fd)
     if status:
@@ -204,7 +212,7 @@ cdef int create_ready(int directory, ReadyFile *file) noexcept nogil:
 
 cdef void *prepare_run(void *argument) noexcept nogil:
     cdef Preparation *preparation = <Preparation *>argument
-    preparation.status = create_ready(preparation.directory, &preparation.file)
+    preparation.status = create_ready(preparation.directory, &preparation.file, &preparation.hurry)
     store_release(&preparation.done, 1, RELEASE)
     return NULL
 
@@ -223,6 +231,10 @@ cdef int prepare_start(Preparation *preparation, int directory, uint32_t serial,
 
 cdef bint prepare_done(Preparation *preparation) noexcept nogil:
     return preparation.running and load_acquire(&preparation.done, ACQUIRE) != 0
+
+
+cdef void prepare_hurry(Preparation *preparation) noexcept nogil:
+    store_release(&preparation.hurry, 1, RELEASE)
 
 
 cdef int prepare_finish(Preparation *preparation, ReadyFile *file) noexcept nogil:

@@ -9,7 +9,7 @@ from posix.unistd cimport getpid
 
 from paxos._core.segment cimport (
     NAME_BYTES, close_file, create_ready, file_size, open_ready, open_segment, prepare_done, prepare_finish,
-    prepare_start, ready_name, remove_file, rename_file, segment_name,
+    prepare_hurry, prepare_start, ready_name, remove_file, rename_file, segment_name,
 )
 
 cdef extern from "errno.h":
@@ -86,6 +86,8 @@ cdef class SegmentPool:
     cdef int get(self, uint64_t least, uint64_t usual) noexcept nogil:
         cdef ReadyFile file
         cdef int status
+        # Whoever asks for more than the first file is in the middle of an append, and waits.
+        cdef int hurry = self.serial != 0
         if self.has(least):
             return 0
         if self.preparation.running and self.preparation.file.size >= least:
@@ -102,7 +104,7 @@ cdef class SegmentPool:
         file.fd = -1
         status = self.fail_space
         if status == 0:
-            status = create_ready(self.directory, &file)
+            status = create_ready(self.directory, &file, &hurry)
         if status == ENOSPC or status == EDQUOT:
             self.space_low = True
             status = self._take_reserve(least, &file)
@@ -127,6 +129,7 @@ cdef class SegmentPool:
         cdef ReadyFile file
         if not self.preparation.running or not (wait or prepare_done(&self.preparation)):
             return
+        prepare_hurry(&self.preparation)
         if prepare_finish(&self.preparation, &file):
             self.space_low = True
             return

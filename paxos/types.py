@@ -29,8 +29,9 @@ class Config:
     """Upper end of the random wait before a candidate tries to lead; grows with failures up to 4 x."""
     window_slots: int = 1024
     """Slots that the leader keeps unchosen at a time."""
-    window_bytes: int = 32 * MIB
-    """Bytes of values that the leader keeps unchosen at a time."""
+    window_bytes: int = 8 * MIB
+    """Bytes of values that the leader keeps unchosen at a time. Large enough to keep disks and links busy;
+    what is much larger only queues, until progress is too slow for ``election_timeout_ms``."""
     batch_bytes_max: int = 1 * MIB
     """A batch is sealed at this size; a single larger command travels alone."""
     command_bytes_max: int = 8 * MIB

@@ -88,6 +88,7 @@ class Network:
         cut: directed links ``(sender, receiver)`` that carry nothing.
         clogged: directed links and the extra delay in microseconds on them.
         selective: directed links and the frame kinds that do not pass there (h22, h25).
+        kind_loss: frame kinds that are lost more often, and how often.
         filters: every frame must pass all of them (scenarios drop chosen frames with these).
         sent, delivered, dropped, duplicated: frames by kind.
     """
@@ -104,7 +105,7 @@ class Network:
         self.dropped: Counter[int] = Counter()
         self.duplicated: Counter[int] = Counter()
         self._last: dict[Link, int] = {}
-        self._kind_loss = dict(world.parameters.kind_loss)
+        self.kind_loss = dict(world.parameters.kind_loss)
 
     def send(self, frame: wire.Frame) -> None:
         """Take one frame; deliver it later, more than once, or never."""
@@ -126,7 +127,7 @@ class Network:
         if link in self.perfect:
             world.schedule(world.now_us + 100 + rng.randrange(200), self._deliver, frame)
             return
-        loss = max(parameters.loss, self._kind_loss.get(kind, 0.0))
+        loss = max(parameters.loss, self.kind_loss.get(kind, 0.0))
         if loss and rng.random() < loss:
             self.dropped[kind] += 1
             return

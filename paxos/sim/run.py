@@ -93,6 +93,7 @@ def freeze_outside(world: World, core: list[Node]) -> None:
     """Stop all faults; make the core perfect; leave the rest in the state in which it is."""
     world.faults.stop()
     world.clients.stop()
+    world.rotting = []
     world.restart_crashed = True
     for node in core:
         node.paused_until = min(node.paused_until, world.now_us)
@@ -107,8 +108,9 @@ def freeze_outside(world: World, core: list[Node]) -> None:
             node.crash_point = None
             if not node.up:
                 node.life += 1  # its restart is off: it stays down
-    # A link that passes heartbeats and nothing else, for ever, to a leader outside: nobody could tell.
+    # A link that for ever passes heartbeats but not proposals, to a leader outside: nobody could tell.
     world.network.selective = {}
+    world.network.kind_loss = {}
     world.network.connect(node.id for node in core)
 
 

@@ -36,6 +36,7 @@ cdef class AcceptorCore:
     cdef readonly uint64_t chosen_upto
     cdef uint64_t mark                       # `mark` of new records: chosen and held, perhaps not yet durable
     cdef readonly uint64_t contradiction     # slot of a chosen value that a leader contradicts (I3); 0: none
+    cdef uint64_t waits_for_room             # a slot that was refused for lack of room and not asked for since; 0: none
     cdef uint64_t refused                    # frames that were not taken for lack of room
 
     # Answer Prepare: fence, promise, report. True if `promised` rose.

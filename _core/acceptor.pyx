@@ -249,6 +249,7 @@ cdef class AcceptorCore:
         entry = self.slots.reach(slot)
         if entry == NULL or (self.slots.held_bytes > self.unchosen_bytes_max and slot > self.chosen_upto + 1):
             self.refused += 1
+            self.waits_for_room = slot
             return False
         differs = entry.value_crc != crc or entry.length != (value.size if value != NULL else 0)
         if differs and entry.ballot == BALLOT_CHOSEN:
@@ -362,6 +363,13 @@ cdef class AcceptorCore:
         self.durable_ballot = self.stream_ballot
         self.durable_start = self.stream_start
         self.durable_upto = self.stream_next - 1 if self.stream_next else 0
+        if self.waits_for_room and (
+            self.waits_for_room <= self.chosen_upto + 1 or self.slots.held_bytes <= self.unchosen_bytes_max
+        ):
+            # There is room again: ask for what was refused, rather than wait for the leader's patience to end.
+            if self.waits_for_room == self.stream_next and self.stream_ballot == self.promised:
+                self.nack(self.stream_ballot, <uint16_t>(self.stream_ballot & 0xFFFF), NACK_GAP, self.stream_next)
+            self.waits_for_room = 0
         if not self.ack_due:
             return
         self.ack_due = False

@@ -101,3 +101,23 @@ def test_a_slot_that_was_let_go_is_counted_and_not_stored_again() -> None:
     )
     assert [f["slot"] for f in answers if f["kind"] == KIND.ACCEPTED] == [1]
     assert len(node.disk) == before + 1  # the promise
+
+
+def test_l4_a_follower_asks_for_what_it_refused_as_soon_as_there_is_room() -> None:
+    """A full follower costs no heartbeat rounds: the leader is told the slot from which to send again."""
+    node = Node(1, config=Config(unchosen_bytes_max=100)).greet()
+    ballot = ballots.make(1, 2)
+    node.step(frame(KIND.OPEN, 2, 1, ballot=ballot, slot=1))
+    sent = [
+        frame(
+            KIND.ACCEPT, 2, 1, ballot=ballot, slot=slot, detail=ValueKind.BATCH, payload=batch(2, slot, b"x" * 50)
+        )
+        for slot in range(1, 6)
+    ]  # fmt: skip
+    node.step(*sent)
+    refused = node.engine.glance()["stream_next"]
+    assert refused < 6
+    node.step(frame(KIND.DECIDE, 2, 1, ballot=ballot, mark=refused - 1))
+    [asked] = [f for f in node.step() if f["kind"] == KIND.NACK]
+    assert (asked["slot"], asked["receiver"], asked["ballot"]) == (refused, 2, ballot)
+    assert node.step() == []

@@ -103,6 +103,7 @@ cdef class EngineCore:
     cdef void _open_round(self) noexcept nogil
     cdef void _close_round(self) noexcept nogil
     cdef void _check_leadership(self) noexcept nogil
+    cdef void _tell_of_promise(self, uint64_t promised) noexcept nogil
     cdef void _tell_control(self, bint wanted) noexcept nogil
     cdef void _pump(self) noexcept nogil
     cdef void _propose_outbox(self) noexcept nogil

@@ -11,7 +11,7 @@ from paxos._core.ballot cimport BALLOT_CHOSEN, BALLOT_MAX, BALLOT_NONE, ballot_n
 from paxos._core.buffer cimport buffer_copy, buffer_release, buffer_retain
 from paxos._core.codec cimport (
     ACCEPT, ACCEPT_REF, ACCEPTED, BATCH, CHOSEN, CHOSEN_GONE, CONFIGURATION, DECIDE, FETCH, FETCH_CHOSEN, FETCHED,
-    FORWARD, HELLO, NACK, NACK_GAP, NACK_STREAM, NOOP, OPEN, PING, PING_LEADS, PONG, PREPARE,
+    FORWARD, HELLO, NACK, NACK_GAP, NACK_PROMISED, NACK_STREAM, NOOP, OPEN, PING, PING_LEADS, PONG, PREPARE,
     PROMISE, PROTOCOL_VERSION, ROUND_ALL_HEARD, ROUND_CANDIDATE, ROUND_CLOSED, ROUND_CONNECTED, ROUND_HAPPY,
     ROUND_LAGGING, ROUND_LEADS, ROUND_VOTES, STOPPED_LEADING, TRANSFER, BatchHead, HelloPayload, PingPayload,
     PongPayload, RoundSummary, batch_valid, header_seal,
@@ -407,9 +407,21 @@ cdef class EngineCore:
                 or self.now_us > self.progress_us + self.heartbeat.election_timeout_us
             ):
                 self._stop_leading()
+            elif self.heartbeat.promised_above != BALLOT_NONE:
+                self._tell_of_promise(self.heartbeat.promised_above)
         if self.transfer_until_us and self.now_us > self.transfer_until_us:
             self.transfer_until_us = 0
         self._tell_control(False)
+
+    cdef void _tell_of_promise(self, uint64_t promised) noexcept nogil:
+        """Tell control that a member promised more than this leader's ballot, as that member's nack would: while
+        nothing is proposed no nack comes, and the member would follow nobody for ever [h20]."""
+        cdef FrameHeader header = self.peers.header(NACK, self.peers.node_id)
+        header.ballot = self.proposer.ballot
+        header.detail = NACK_PROMISED
+        header.mark = promised
+        header_seal(&header, NULL, 0)
+        self.ready.add_cold(&header, NULL)
 
     cdef void _tell_control(self, bint wanted) noexcept nogil:
         """Send the control thread a summary if it is wanted or there is something to decide."""

@@ -41,6 +41,7 @@ cdef class HeartbeatCore:
     cdef readonly uint16_t best_peer
     cdef readonly int heard
     cdef readonly uint64_t followed_above   # highest ballot that somebody heard leads at, or is happy with
+    cdef readonly uint64_t promised_above   # highest promise heard that is above the own ballot; BALLOT_NONE: none
     cdef readonly uint16_t relay            # a happy peer, when the leader itself is not heard; 0 if none
     # What the composition tells before it asks.
     cdef uint64_t own_ballot                # that is led; 0 if none

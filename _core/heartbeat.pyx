@@ -97,6 +97,7 @@ cdef class HeartbeatCore:
         self.best_peer = 0
         self.relay = 0
         self.followed_above = BALLOT_NONE
+        self.promised_above = BALLOT_NONE
         self.leader = self.own_ballot if self.own_ballot >= self.own_promised else BALLOT_NONE
         for i in range(self.peers.count):
             if i == self.peers.own:
@@ -111,6 +112,8 @@ cdef class HeartbeatCore:
             self.heard += 1
             voters += (answer.flags & PONG_VOTES) != 0
             within_ballot += answer.promised <= self.own_ballot
+            if answer.promised > self.own_ballot and answer.promised > self.promised_above:
+                self.promised_above = answer.promised
             if answer.flags & (PONG_LEADS | PONG_HAPPY) and answer.leader > self.followed_above:
                 self.followed_above = answer.leader
             if answer.flags & PONG_HAPPY:

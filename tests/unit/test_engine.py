@@ -507,6 +507,21 @@ def test_h20_a_member_that_promised_more_is_taken_back() -> None:
     cluster.settle(b"x")
 
 
+def test_h20_a_member_that_promised_more_is_taken_back_while_nothing_is_proposed() -> None:
+    """h20: no value is sent that it could refuse, so its answers to the heartbeats must tell the leader."""
+    cluster = Cluster(3)
+    leader = cluster.lead()
+    loser = leader % 3 + 1
+    cluster.drop = lambda f: f["kind"] == KIND.PREPARE
+    above = ballots.next_above(cluster[loser].promised, loser)
+    cluster[loser].engine.act(Campaign(ballot=above, from_slot=1))
+    cluster.run(5)
+    cluster.drop = lambda _: False
+    cluster.run(1000)
+    assert cluster.leaders == [leader] and cluster[leader].ballot > above
+    assert {cluster[n].engine.inspect()["leader_ballot"] for n in (1, 2, 3)} == {cluster[leader].ballot}
+
+
 def test_l7_a_follower_that_restarts_while_nothing_is_proposed_catches_up() -> None:
     cluster = Cluster(3)
     leader = cluster.lead()

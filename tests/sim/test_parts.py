@@ -1,0 +1,143 @@
+"""The parts of the simulator, one by one: frames, disks, shapes of partitions, coverage, the command."""
+
+from __future__ import annotations
+
+import random
+from itertools import permutations
+
+import pytest
+
+from paxos._core import codec
+from paxos._core.effects import RecordView
+from paxos.sim import __main__ as command
+from paxos.sim import wire
+from paxos.sim.coverage import Coverage
+from paxos.sim.disk import MemoryDisk
+from paxos.sim.network import SHAPES
+from paxos.sim.run import Result, run_seed
+from paxos.sim.scenario import Scenario
+
+Kind = wire.Kind
+
+
+def record(slot: int, value: bytes = b"x") -> RecordView:
+    return RecordView(2, 2, 0, slot, 1, 0, 0, slot, value)
+
+
+# --- frames --------------------------------------------------------------------------------------------------
+
+
+def test_the_observer_reads_headers_as_the_codec_does() -> None:
+    data = codec.encode_frame(
+        Kind.ACCEPT,
+        sender=3,
+        receiver=2,
+        cluster=9,
+        incarnation=4,
+        detail=2,
+        ballot=77,
+        slot=8,
+        mark=5,
+        payload=b"value",
+    )
+    frame = wire.view(data)
+    fields = codec.decode_frame(data)
+    assert (frame.kind, frame.sender, frame.receiver, frame.detail) == (Kind.ACCEPT, 3, 2, 2)
+    assert (frame.incarnation, frame.ballot, frame.slot, frame.mark) == (4, 77, 8, 5)
+    assert frame.payload == fields["payload"] == b"value"
+
+
+def test_the_observer_knows_the_size_of_every_fixed_payload() -> None:
+    cluster = Scenario()
+    sizes: dict[int, set[int]] = {}
+
+    def note(frame: wire.Frame) -> bool:
+        sizes.setdefault(frame.kind, set()).add(len(frame.payload))
+        return True
+
+    cluster.world.network.filters.append(note)
+    leader = cluster.settle()
+    cluster.crash(leader)
+    cluster.wait_leader(among=[id for id in cluster.members if id != leader])
+    assert sizes[Kind.PING] == {wire.PING.size}
+    assert sizes[Kind.PONG] == {wire.PONG.size}
+    assert all((size - wire.PROMISE_HEAD.size) % wire.PROMISE_ENTRY.size == 0 for size in sizes[Kind.PROMISE])
+
+
+# --- disks ---------------------------------------------------------------------------------------------------
+
+
+def test_a_crash_keeps_what_was_synced_and_a_prefix_of_the_rest() -> None:
+    for seed in range(50):
+        disk = MemoryDisk()
+        disk.append([record(1), record(2)])
+        disk.sync()
+        disk.append([record(3), record(4), record(5)])
+        kept = disk.crash(random.Random(seed))
+        assert [r.slot for r in disk.durable] == [1, 2, 3, 4, 5][: 2 + len(kept)]
+        assert disk.lost == 3 - len(kept)
+        assert not disk.pending
+
+
+def test_rot_leaves_headers() -> None:
+    disk = MemoryDisk()
+    disk.append([record(slot, b"abc") for slot in range(1, 6)])
+    disk.sync()
+    assert disk.rot(random.Random(1), 2) == 2
+    damaged = [r for r in disk.durable if r.is_damaged]
+    assert len(damaged) == 2
+    assert all(r.length == 3 and r.value is None for r in damaged)
+
+
+# --- partitions ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("size", [2, 3, 4, 5])
+def test_a_shape_cuts_links_between_members_only(name: str, size: int) -> None:
+    members = list(range(1, size + 1))
+    for seed in range(20):
+        assert SHAPES[name](members, random.Random(seed)) <= set(permutations(members, 2))
+
+
+def test_in_a_ring_every_member_hears_a_majority() -> None:
+    members = [1, 2, 3, 4, 5]
+    cut = SHAPES["majorities_ring"](members, random.Random(3))
+    for member in members:
+        heard = {other for other in members if other == member or (other, member) not in cut}
+        assert len(heard) == 3
+
+
+# --- coverage and the command --------------------------------------------------------------------------------
+
+
+def test_a_run_that_saw_nothing_is_void() -> None:
+    missing = Coverage().missing()
+    assert "frame ACCEPT" in missing
+    assert "event crash_lost_records" in missing
+
+
+def test_the_command_tells_how_to_reproduce_a_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(seed: int, **_options: object) -> Result:
+        return Result(seed, violation="I3: two values")
+
+    monkeypatch.setattr(command, "run_seed", broken)
+    assert command.main(["--seeds", "7:9", "--quiet"]) == 1
+    said = capsys.readouterr().out
+    assert "seed 7: I3: two values" in said
+    assert "python -m paxos.sim --seed 7 " in said
+    assert "seed 8" not in said
+
+
+def test_the_command_runs_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--seeds", "0:2", "--quiet"]) == 0
+    assert "0 violations in 2 seeds" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        command.main(["--seeds", "a:b"])
+
+
+def test_a_cluster_of_one_to_five_survives_its_seed() -> None:
+    for nodes in range(1, 6):
+        assert run_seed(nodes, nodes=nodes).violation is None

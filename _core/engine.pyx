@@ -796,7 +796,8 @@ cdef class EngineCore:
         # A mark follows the values that it covers in the same log, so these are in the table by now [h3].
         if record.mark > self.recovered_mark:
             self.recovered_mark = record.mark
-        while self.learner.known_upto < record.mark:
+        # One that was damaged and has been healed since does not end what an earlier mark said.
+        while self.learner.known_upto < self.recovered_mark:
             entry = self.slots.get(self.learner.known_upto + 1)
             if entry == NULL or entry.ballot == BALLOT_NONE or entry.flags:
                 break

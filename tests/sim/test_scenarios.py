@@ -196,6 +196,32 @@ def test_h6_h24_a_damaged_vote_is_no_missing_one_and_heals_for_good() -> None:
     assert set(commands) <= cluster.world.history.commands_applied
 
 
+def test_h24_a_healed_slot_does_not_hide_what_was_known_above_it() -> None:
+    # Slot 3 rots, the node restarts, learns slot 3 alone again, and restarts before it learns the rest.
+    cluster = Scenario()
+    leader = cluster.settle()
+    for _ in range(6):
+        cluster.wait_committed(cluster.propose(leader))
+    cluster.wait_same_log()
+    target = others(cluster, leader)[0]
+    cluster.crash(target)
+    records = cluster.node(target).disk.durable
+    place = next(place for place, r in enumerate(records) if r.kind == RECORD_ACCEPT and r.slot == 3)
+    records[place] = records[place]._replace(value=None, length=len(records[place].value or b""))
+    chosen = cluster.hold(Kind.CHOSEN, receiver=target)
+    accepts = cluster.hold(Kind.ACCEPT, receiver=target)
+    cluster.restart(target)
+    cluster.wait(lambda: any(frame.slot == 3 for frame in chosen.frames), what="the fetch")
+    cluster.world.deliver(next(frame for frame in chosen.frames if frame.slot == 3))
+    cluster.run(5)
+    cluster.crash(target)
+    chosen.stop()
+    accepts.stop()
+    cluster.restart(target)
+    cluster.wait_committed(cluster.propose(target))
+    cluster.wait_same_log()
+
+
 # --- taking over ---------------------------------------------------------------------------------------------
 
 

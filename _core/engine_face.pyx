@@ -7,9 +7,8 @@ from paxos._core.buffer cimport Buffer, buffer_from_bytes, buffer_release
 from paxos._core.codec cimport HEADER_BYTES, BatchHead, FrameHeader, batch_valid, header_valid
 from paxos._core.crc32c cimport crc32c
 from paxos._core.effects cimport Ready, Record
-from paxos._core.engine cimport (
-    FAULT_CONTRADICTION, FAULT_DISK, FAULT_MEMORY, FAULT_NONE, FAULT_RECOVERY, EngineCore,
-)
+from paxos._core.pipeline cimport FAULT_CONTRADICTION, FAULT_DISK, FAULT_MEMORY, FAULT_NONE, FAULT_RECOVERY
+from paxos._core.engine cimport EngineCore
 from paxos._core.intent cimport intent_from_python
 
 from paxos._core.ballot import text as ballot_text

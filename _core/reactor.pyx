@@ -11,7 +11,7 @@ from libc.string cimport memset, strerror
 from paxos._core.ballot cimport NODE_ID_MAX
 from paxos._core.buffer cimport Buffer, buffer_release
 from paxos._core.codec cimport FrameHeader
-from paxos._core.engine cimport FAULT_DISK, FAULT_MEMORY
+from paxos._core.pipeline cimport FAULT_DISK, FAULT_MEMORY
 from paxos._core.intent cimport Intent, intent_from_python
 from paxos._core.links cimport RECEIVED_DEAD, RECEIVED_FRAME, RECEIVED_GARBAGE, RECEIVED_NOTHING, Received
 from paxos._core.wakeup cimport (

@@ -2,7 +2,8 @@
 
 from paxos._core.buffer cimport buffer_release
 from paxos._core.effects cimport Record
-from paxos._core.engine cimport EngineCore, FAULT_MEMORY
+from paxos._core.engine cimport EngineCore
+from paxos._core.pipeline cimport FAULT_MEMORY
 from paxos._core.wal cimport Wal
 
 

@@ -64,8 +64,11 @@ class MemoryDisk:
         return kept
 
     def rot(self, rng: random.Random, count: int) -> int:
-        """Damage the values of up to ``count`` durable records; their headers stay good. Return how many."""
-        places = [place for place, record in enumerate(self.durable) if record.value]
+        """Damage the values of up to ``count`` durable records; their headers stay good. Return how many.
+
+        Slot 1 is spared: while nobody knows that it is chosen, all members must say what they hold there.
+        """
+        places = [place for place, record in enumerate(self.durable) if record.value and record.slot > 1]
         chosen = rng.sample(places, min(count, len(places)))
         for place in chosen:
             record = self.durable[place]

@@ -131,6 +131,13 @@ cdef class PipelineCore:
         cdef Waiting waiting
         cdef Slot *entry
         self.acceptor.mark = self.learner.known_upto
+        while self.proposer.ballot != BALLOT_NONE and self.proposer.next_slot <= self.learner.known_upto:
+            # Held as chosen out of order since before this node led, and now within the known prefix.
+            if self.proposer.next_slot >= self.proposer.own_noop_slot:
+                self._stop_leading()    # chosen where phase 1 found nothing: a higher ballot leads [h25]
+                return
+            self.proposer.skip()
+            self.acceptor.stream_next = self.proposer.next_slot
         while self.proposer.take(&waiting):
             entry = self.slots.get(self.proposer.next_slot)
             if entry != NULL and entry.ballot == BALLOT_CHOSEN and (

@@ -64,6 +64,8 @@ cdef class ProposerCore:
     cdef bint has_room(self) noexcept nogil
     # The next value that may be proposed now, moved out of the backlog; False if there is none.
     cdef bint take(self, Waiting *waiting) noexcept nogil
+    # next_slot became known as chosen before its recovered value was proposed: drop that value and move on.
+    cdef void skip(self) noexcept nogil
     # `entry` now holds next_slot, accepted by the own acceptor: account for it and move on.
     cdef void proposed(self, Slot *entry) noexcept nogil
     # Send whatever each member's stream may be sent.

@@ -132,6 +132,15 @@ cdef class ProposerCore:
         self.backlog_bytes -= waiting.value.size if waiting.value != NULL else 0
         return True
 
+    cdef void skip(self) noexcept nogil:
+        cdef Waiting *waiting = &self.backlog[self.backlog_head & (self.backlog_capacity - 1)]
+        if self.backlog_head == self.backlog_tail:
+            return
+        self.backlog_bytes -= waiting.value.size if waiting.value != NULL else 0
+        buffer_release(waiting.value)
+        self.backlog_head += 1
+        self.next_slot += 1
+
     cdef void proposed(self, Slot *entry) noexcept nogil:
         if entry.kind == CONFIGURATION:
             self.barrier_slot = self.next_slot

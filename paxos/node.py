@@ -36,6 +36,7 @@ from paxos.errors import (
 )
 from paxos.futures import Future, RunOutcome
 from paxos.messages import Transfer
+from paxos.signals import HeldBack, may_hold_back
 from paxos.subscribe import READ_AHEAD_BYTES
 from paxos.types import Config, Entry, Outcome
 
@@ -347,10 +348,7 @@ class Node:
                 if deadline is not None and time.monotonic() >= deadline:
                     raise
                 time.sleep(BUSY_RETRY_S)
-        # The main thread must not combine while a state machine runs Python code there: Ctrl-C would be
-        # raised in the middle of it. Any other thread is never interrupted.
-        if threading.current_thread() is not threading.main_thread():
-            self._combine(ticket, future, deadline)
+        self._combine(ticket, future, deadline)
         return self._await_outcome(future, deadline)
 
     def _combine(self, ticket: int, future: Future[Outcome], deadline: float | None) -> None:
@@ -362,7 +360,9 @@ class Node:
                 if wait_s <= 0:
                     return
             if self._reactor.wait_chosen(ticket, wait_s):
-                self.applier.drain(until=future, wait_s=COMBINE_WAIT_S)
+                # On the main thread Ctrl-C must not be raised in the middle of a state machine.
+                with HeldBack() if may_hold_back() else contextlib.nullcontext():
+                    self.applier.drain(until=future, wait_s=COMBINE_WAIT_S)
                 return
 
     def _await_outcome(self, future: Future[Outcome], deadline: float | None) -> Outcome:

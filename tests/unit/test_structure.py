@@ -28,7 +28,18 @@ LAYERS = {
     2: ["quorum", "election", "membership", "acceptor", "proposer", "learner"],
     3: ["engine", "control"],
     4: ["storage", "transport", "sim"],
-    5: ["replica", "node", "opening", "applying", "subscribe", "futures", "state_machine", "aio", "cluster"],
+    5: [
+        "replica",
+        "node",
+        "opening",
+        "applying",
+        "signals",
+        "subscribe",
+        "futures",
+        "state_machine",
+        "aio",
+        "cluster",
+    ],
     6: ["recipes", "cli"],
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}

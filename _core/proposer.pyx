@@ -111,9 +111,10 @@ cdef class ProposerCore:
         if self.backlog_bytes > self.window_bytes:
             return -1
         admitted = self.sessions.admit(&head)
-        if admitted <= 0 or not self.enqueue(BATCH, value, crc):
+        if admitted <= 0 or not self.enqueue(BATCH, buffer_retain(value), crc):
             self.ready.out_of_memory = True
-            return -1
+            return -1               # the caller's reference is still the caller's
+        buffer_release(value)
         return 1
 
     cdef bint has_room(self) noexcept nogil:

@@ -30,6 +30,17 @@ ROOT = Path(__file__).parents[2]
 HOLD_S = 5.0
 HEADER_BYTES = 72
 NODES = (1, 2, 3)
+LATER_OR_NEVER_ON_THE_WIRE = (
+    FrameKind.RESULT,
+    FrameKind.READ_INDEX,
+    FrameKind.READ_MARK,
+    FrameKind.SNAPSHOT_OFFER,
+    FrameKind.SNAPSHOT_CHUNK,
+    FrameKind.MEMBER_CHANGE,
+    FrameKind.ROUND_CLOSED,
+    FrameKind.STOPPED_LEADING,
+    200,
+)
 
 
 class Member:
@@ -79,7 +90,7 @@ def cluster(tmp_path: Path) -> Iterator[tuple[dict[int, Member], dict[int, str]]
 
 
 def cold_frames(sender: int, receiver: int, incarnation: int, cluster: int) -> list[bytes]:
-    """Return one frame of every kind that the control thread handles, stale but well formed."""
+    """Return one frame of every kind beside the steady ones, stale but well formed."""
     ballot = sender  # round 0: below every ballot that was ever used
 
     def frame(kind: int, **fields: Any) -> bytes:
@@ -98,7 +109,7 @@ def cold_frames(sender: int, receiver: int, incarnation: int, cluster: int) -> l
         frame(FrameKind.CHOSEN_GONE, slot=1),
         frame(FrameKind.TRANSFER, ballot=ballot, slot=receiver),
         frame(FrameKind.HELLO, payload=bytes(24)),
-        frame(200),
+        *(frame(kind) for kind in LATER_OR_NEVER_ON_THE_WIRE),
     ]
 
 

@@ -281,8 +281,8 @@ def test_f17_any_mixture_of_messages_gives_exactly_the_well_formed_frames(opened
                 stranger.send_multipart(message)
                 if message == [GOOD]:
                     expected.append(GOOD)
-                elif message == [HEADER, b"payload"]:
-                    expected.append(WITH_PAYLOAD)
+                elif message[0] == HEADER and [len(part) for part in message[1:]] == [len(b"payload")]:
+                    expected.append(b"".join(message))  # what the payload says is the engine's to check
             last = frame(slot=77)
             stranger.send_multipart([last])
             got = []

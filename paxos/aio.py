@@ -29,7 +29,7 @@ from typing import Any
 
 from paxos import replica as blocking
 from paxos import validation
-from paxos.errors import Busy, Closed, OutcomeUnknown
+from paxos.errors import Busy, Closed
 from paxos.futures import RunOutcome
 from paxos.node import Node
 from paxos.status import Status
@@ -187,9 +187,8 @@ class Replica:
             async with asyncio.timeout(max(deadline - time.monotonic(), 0.0)):
                 return await future
         except TimeoutError:
-            raise OutcomeUnknown(
-                "no outcome within the time given; the command was handed over and may still be applied"
-            ) from None
+            node, _bridge = self._node()
+            raise node.no_outcome(timeout) from None
 
     async def _submit_until(self, command: bytes, deadline: float | None) -> asyncio.Future[Outcome]:
         while True:

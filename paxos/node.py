@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from paxos.advice import Advice
 from paxos.applying import Applier, ApplyFailed, Pending, Run
 from paxos.errors import (
     Busy,
@@ -47,14 +48,6 @@ CONTROL_WAIT_S_MAX = 0.25
 CALLER_SLICE_S = 0.05
 """A blocked caller looks at the state of the node this often."""
 BUSY_RETRY_S = 0.001
-STRANGERS = {
-    "wrong_cluster": "frames of another cluster arrive here and are dropped: every member must be started with the "
-    "same cluster name and the same members, spelled in the same way",
-    "wrong_storage": "a member answers from another disk than the one it joined with (wiped, copied or restored "
-    "under its old id); it does not vote: give the data directory back, or replace the member",
-    "unknown_sender": "a node that is no member of this log sends frames; they are dropped",
-}
-"""Counters of the engine that point to a mistake in the set-up, and what to do about it."""
 TRANSFER_ATTEMPTS = 3
 """How often a closing leader tries to find an heir."""
 COMBINE_WAIT_S = 0.005
@@ -116,7 +109,7 @@ class Node:
         self.failure: PaxosError | None = None
         self._reactor = parts.reactor
         self._batcher = parts.batcher
-        self._warned: set[str] = set()
+        self._advice = Advice(parts.node_id, parts.cluster, parts.members, parts.engine.counters)
         self._closing = threading.Event()
         self._closed = threading.Event()
         self._close_lock = threading.Lock()
@@ -181,7 +174,7 @@ class Node:
                 frames = reactor.take_cold(min(max(wait_s, 0.0), CONTROL_WAIT_S_MAX))
                 if frames is None:
                     return
-                self._warn_of_strangers()
+                self._advice.look_around(self.look(), self.heard())
                 for frame in frames:
                     try:
                         intents = control.on_frame(frame, now_us())
@@ -195,13 +188,13 @@ class Node:
             logger.exception("node %d: the control thread failed", self.parts.node_id)
             self.fail(_as_paxos_error(error))
 
-    def _warn_of_strangers(self) -> None:
-        """Say once of each kind why frames of a peer are dropped: people see only "no leader" otherwise."""
-        counters = self.parts.engine.counters()
-        for name, advice in STRANGERS.items():
-            if counters[name] and name not in self._warned:
-                self._warned.add(name)
-                logger.warning("node %d: %s", self.parts.node_id, advice)
+    def no_outcome(self, timeout_s: float | None) -> OutcomeUnknown:
+        """Return the exception for a proposal whose time is over."""
+        within = "in time" if timeout_s is None else f"within {timeout_s:g} s"
+        why = self._advice.situation(self.look(), self.heard())
+        return OutcomeUnknown(
+            f"no outcome {within} ({why}); the command was handed over and may yet be applied"
+        )
 
     def _post(self, intents: Sequence[Any]) -> None:
         for intent in intents:
@@ -225,7 +218,7 @@ class Node:
                 return
             self.failure = error
         if not self._closing.is_set():
-            logger.error("node %d has stopped: %s", self.parts.node_id, error)
+            logger.error("node %d has stopped: %s", self.parts.node_id, error, exc_info=error.__cause__)
         with contextlib.suppress(Exception):
             self._batcher.close()
         with contextlib.suppress(Exception):
@@ -349,7 +342,7 @@ class Node:
                     raise
                 time.sleep(BUSY_RETRY_S)
         self._combine(ticket, future, deadline)
-        return self._await_outcome(future, deadline)
+        return self._await_outcome(future, deadline, timeout_s)
 
     def _combine(self, ticket: int, future: Future[Outcome], deadline: float | None) -> None:
         """Wait without the GIL until the own command is chosen, then apply it here if nobody is at it."""
@@ -365,7 +358,9 @@ class Node:
                     self.applier.drain(until=future, wait_s=COMBINE_WAIT_S)
                 return
 
-    def _await_outcome(self, future: Future[Outcome], deadline: float | None) -> Outcome:
+    def _await_outcome(
+        self, future: Future[Outcome], deadline: float | None, timeout_s: float | None
+    ) -> Outcome:
         while True:
             wait_s = 1.0
             if deadline is not None:
@@ -377,9 +372,7 @@ class Node:
                 if future.done():
                     continue
                 if deadline is not None and time.monotonic() >= deadline:
-                    raise OutcomeUnknown(
-                        "no outcome within the time given; the command was handed over and may yet be applied"
-                    ) from None
+                    raise self.no_outcome(timeout_s) from None
 
     def wait_settled(self, timeout_s: float) -> None:
         """Wait until this node leads and has applied all that the log held when it took over."""
@@ -430,9 +423,10 @@ class Node:
             if not self._released:
                 seen = self.parts.engine.glance()
                 leads = bool(seen["is_leader"])
+                tries = seen["is_candidate"] and not seen["leader"]
                 self._note_answers()
                 self._last_look = seen | {
-                    "role": "leader" if leads else "candidate" if seen["is_candidate"] else "follower",
+                    "role": "leader" if leads else "candidate" if tries else "follower",
                     "leader": (self.parts.node_id if leads else seen["leader"]) or None,
                 }
         return self._last_look

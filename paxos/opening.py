@@ -76,7 +76,8 @@ def open_parts(
         if logged is None and identity.cluster_id != validation.cluster_id(cluster, first_members):
             raise ConfigError(
                 f"{directory} was first started with other members, and its log does not say yet which ones: "
-                "give the members (node ids and addresses) that it was first started with"
+                "give the members (node ids and addresses) that it was first started with. If no member of this "
+                "cluster has ever answered a command, you may also stop all of them and start with new directories"
             )
         members = _members_of(identity.node_id, members, logged, directory)
         if set(members) != set(first_members):

@@ -14,6 +14,7 @@ from paxos.errors import ConfigError
 from paxos.futures import Future, RunOutcome
 from paxos.node import Node
 from paxos.opening import open_parts
+from paxos.state_machine import check_defines_apply
 from paxos.status import PeerStatus, Status
 from paxos.subscribe import READ_AHEAD_ENTRIES, Subscription
 from paxos.types import Config, Entry, Outcome
@@ -34,8 +35,9 @@ class Replica:
         node_id: 1..65535, unique in the cluster and never used again for another node.
         members: address of every member by node id, this one included: ``tcp://host:port``, ``ipc://path``
             or ``inproc://name``. Left out: a one-node log, or what the directory was started with.
-        state_machine: what commands are applied to; left out, results are ``None`` and the log is all there
-        is. cluster: name of the cluster; the same on every member, for ever.
+        state_machine: what commands are applied to; left out, results are ``None`` and all there is is the
+            log.
+        cluster: name of the cluster; the same on every member, for ever.
         bind: address to listen on, where it differs from the own address in ``members`` (``tcp://*:7001``).
         config: limits and periods.
 
@@ -78,6 +80,7 @@ class Replica:
             validation.check_bind(bind)
         self._config = validation.check_config(config)
         machine = validation.check_state_machine(state_machine)
+        check_defines_apply(machine)
         parts = open_parts(
             path,
             node_id=node_id,
@@ -113,8 +116,7 @@ class Replica:
             TypeError, ConfigError: not bytes, or too long; not taken.
             Busy: too much waits already, for all of the time given; not taken.
             Closed: the replica is closed or has stopped; not taken.
-            OutcomeUnknown: the time is over, or the node stopped, after the command was handed over: it
-            **may**
+            OutcomeUnknown: the time is over, or the node stopped, after the command was handed over: it may
                 be applied, also later. Look at the log, or make commands idempotent.
         """
         checked = validation.check_command(command, self._config.command_bytes_max)
@@ -143,6 +145,8 @@ class Replica:
         """
         if isinstance(commands, bytes | bytearray | str):
             raise TypeError("submit_many takes a sequence of commands; use submit for one")
+        if not isinstance(commands, Iterable):
+            raise TypeError(f"submit_many takes an iterable of bytes, not {type(commands).__name__}")
         items = commands if isinstance(commands, list | tuple) else list(commands)
         return self._node.submit_many(items)
 

@@ -16,7 +16,7 @@ class StateMachine:
 
     * Look at nothing but the state, the command and the context: no clock, no randomness, no set order.
     * A command that makes no sense is *answered* (return an error value), not raised: an exception out of
-      ``apply`` stops the node at that slot, here and on every other replica (G6).
+      ``apply`` stops the node at that slot, here and on every other replica.
     * Calls are serialised, but may come from different threads.
 
     Example:
@@ -80,3 +80,14 @@ class StateMachine:
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the whole state by what :meth:`snapshot` of some replica yielded."""
         raise NotImplementedError(f"{type(self).__name__} cannot be restored from a snapshot")
+
+
+def check_defines_apply(machine: object) -> None:
+    """Raise ``TypeError`` for a :class:`StateMachine` that overrides neither way of applying commands."""
+    if not isinstance(machine, StateMachine):
+        return
+    kind = type(machine)
+    if kind.apply is StateMachine.apply and kind.apply_batch is StateMachine.apply_batch:
+        raise TypeError(
+            f"state_machine: {kind.__name__} overrides neither apply nor apply_batch; is the name misspelt?"
+        )

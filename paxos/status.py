@@ -31,7 +31,7 @@ class Status:
     leader: int | None
     """Node id of the leader that this node follows or is; ``None`` if it knows none."""
     ballot: int
-    """Highest ballot promised."""
+    """Highest ballot promised: its round in the high 48 bits, the node id in the low 16. ``str()`` shows the round."""
     chosen_upto: int
     """Every slot up to this one is known here to be chosen."""
     applied_slot: int
@@ -55,4 +55,7 @@ class Status:
             f"node {self.node_id} of {self.cluster}: {self.role}, {leader}, ballot {self.ballot >> 16}, "
             f"chosen up to slot {self.chosen_upto}, {self.last_index} commands applied"
         )
+        silent = [peer.node_id for peer in self.peers if not peer.heard]
+        if self.leader is None and silent:
+            text += f"; not heard: {', '.join(map(str, silent))}"
         return text if self.fault is None else f"{text}; stopped: {self.fault}"

@@ -105,6 +105,8 @@ def check_members(members: object, node_id: int) -> dict[int, str]:
     for pair in pairs:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise TypeError(f"members must be a mapping of node id to address; {pair!r} is no such pair")
+        if not isinstance(pair[0], int):
+            raise TypeError(f"members: a node id must be an int, not {pair[0]!r}")
         member = check_node_id(pair[0])
         if member in checked:
             raise ConfigError(f"members: node id {member} occurs twice")

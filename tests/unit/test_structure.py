@@ -33,6 +33,7 @@ LAYERS = {
         "node",
         "opening",
         "applying",
+        "advice",
         "signals",
         "subscribe",
         "futures",

@@ -11,6 +11,7 @@ import pytest
 import paxos
 from paxos import validation
 from paxos.errors import ConfigError
+from paxos.state_machine import StateMachine, check_defines_apply
 
 A, B = "tcp://127.0.0.1:7001", "tcp://127.0.0.1:7002"
 
@@ -154,3 +155,16 @@ def test_the_exports_are_pinned() -> None:
     ]
     for name in paxos.__all__:
         assert getattr(paxos, name) is not None
+
+
+def test_a_state_machine_whose_apply_is_misspelt_is_noticed_before_anything_is_opened() -> None:
+    class Misspelt(StateMachine):
+        def aply(self, command: bytes, context: object) -> None: ...
+
+    class Batches(StateMachine):
+        def apply_batch(self, commands: object, context: object) -> None: ...
+
+    with pytest.raises(TypeError, match="Misspelt overrides neither"):
+        check_defines_apply(Misspelt())
+    check_defines_apply(Batches())
+    check_defines_apply(None)

@@ -16,6 +16,7 @@ from paxos import aio
 from paxos.acceptor import Acceptor
 from paxos.cluster import LocalCluster
 from paxos.errors import (
+    ApplyFailed,
     Busy,
     Closed,
     ConfigError,
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Acceptor",
     "ApplyContext",
+    "ApplyFailed",
     "Busy",
     "Closed",
     "Config",

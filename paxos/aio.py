@@ -24,6 +24,7 @@ import os
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
+from itertools import islice
 from types import TracebackType
 from typing import Any
 
@@ -236,6 +237,14 @@ class Replica:
         replica = self.sync
         return await asyncio.get_running_loop().run_in_executor(None, replica.read_index, index)
 
+    async def entries(self, start: int = 1, stop: int | None = None) -> AsyncIterator[Entry]:
+        """Iterate over commands that are applied here, as :meth:`paxos.Replica.entries`; never waits for more."""
+        loop = asyncio.get_running_loop()
+        found = self.sync.entries(start, stop)
+        while run := await loop.run_in_executor(None, lambda: list(islice(found, READ_AHEAD_ENTRIES))):
+            for entry in run:
+                yield entry
+
     async def wait_ready(self, timeout: float | None = None) -> bool:
         """Wait until this node knows a leader; False if it knows none after ``timeout`` seconds."""
         seconds = validation.check_timeout(timeout)
@@ -275,6 +284,13 @@ class Replica:
     def inspect(self) -> dict[str, Any]:
         """Return everything that the parts say about themselves."""
         return self.sync.inspect()
+
+    def __repr__(self) -> str:
+        return (
+            "<paxos.aio.Replica, not open>"
+            if self._replica is None
+            else repr(self._replica).replace(".", ".aio.", 1)
+        )
 
     async def close(self, timeout: float = blocking.CLOSE_TIMEOUT_S) -> None:
         """Close the replica, as :meth:`paxos.Replica.close`; also completed when this task is cancelled."""

@@ -17,9 +17,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from paxos.errors import InvariantViolation, PaxosError
+from paxos.errors import ApplyFailed, InvariantViolation, PaxosError
 from paxos.futures import Future, RunOutcome
-from paxos.state_machine import StateMachine
+from paxos.state_machine import FAILED_AT, StateMachine
 from paxos.types import ApplyContext, Outcome
 
 TAKE_ITEMS_MAX = 4096
@@ -125,10 +125,6 @@ class Pending:
             (caller.future if isinstance(caller, Run) else caller).fail(error_for(ticket))
 
 
-class ApplyFailed(PaxosError):
-    """The state machine raised: the node has stopped at that slot (G6)."""
-
-
 class Applier:
     """Applies chosen slots in order; see the head of this file.
 
@@ -225,9 +221,10 @@ class Applier:
                 except PaxosError:
                     raise
                 except Exception as error:
+                    where = getattr(error, FAILED_AT, f"commands {index} to {index + item.count - 1}")
                     raise ApplyFailed(
                         f"the state machine raised {type(error).__name__}: {error} in slot {item.slot} "
-                        f"(commands {index} to {index + item.count - 1}); this node has stopped there. Every "
+                        f"({where}); this node has stopped there. Every "
                         "replica with the same state machine stops at this slot: correct apply and restart"
                     ) from error
                 if results is not None and len(results) != item.count:

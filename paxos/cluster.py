@@ -152,7 +152,7 @@ class LocalCluster:
         return iter(list(self.replicas.values()))
 
     def __getitem__(self, node_id: int) -> Replica:
-        return self.replicas[node_id]
+        return self.replicas[self._check(node_id, running=True)]
 
     def __len__(self) -> int:
         return len(self.replicas)

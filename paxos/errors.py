@@ -3,8 +3,8 @@
 * The caller's mistake, or a state that the caller must know: :class:`ConfigError`, :class:`NotLeader`,
   :class:`Busy`, :class:`Closed`, :class:`Rejected`, :class:`OutcomeUnknown`.
 * A peer's misbehaviour: :class:`RemoteProtocolError`. Counted, never fatal.
-* A promise that can no longer be kept: :class:`StorageError`, :class:`InvariantViolation`. The node stops
-  voting and says why.
+* A promise that can no longer be kept: :class:`StorageError`, :class:`ApplyFailed`,
+  :class:`InvariantViolation`. The node stops voting and says why.
 """
 
 from __future__ import annotations
@@ -52,6 +52,10 @@ class RemoteProtocolError(PaxosError):
 
 class StorageError(PaxosError):
     """The data directory cannot be used or can no longer be trusted; the message says what to do."""
+
+
+class ApplyFailed(PaxosError):
+    """The state machine raised, or broke its contract: the node has stopped at that slot (G6)."""
 
 
 class InvariantViolation(PaxosError):

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from paxos.advice import Advice
-from paxos.applying import Applier, ApplyFailed, Pending, Run
+from paxos.applying import Applier, Pending, Run
 from paxos.errors import (
     Busy,
     Closed,
@@ -579,4 +579,4 @@ def _as_paxos_error(error: BaseException) -> PaxosError:
     return wrapped
 
 
-__all__ = ["ApplyFailed", "Node", "Parts", "now_us"]
+__all__ = ["Node", "Parts", "now_us"]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from paxos.types import ApplyContext
+
+FAILED_AT = "__paxos_failed_at__"
+"""Attribute of an exception that left ``apply``: which command it was."""
 
 
 class StateMachine:
@@ -68,10 +72,16 @@ class StateMachine:
         """
         index, slot, origin = context.index, context.slot, context.origin
         apply = self.apply
-        return [
-            apply(command, ApplyContext(index + offset, slot, origin))
-            for offset, command in enumerate(commands)
-        ]
+        results: list[Any] = []
+        append = results.append
+        try:
+            for offset, command in enumerate(commands):
+                append(apply(command, ApplyContext(index + offset, slot, origin)))
+        except Exception as error:
+            with contextlib.suppress(AttributeError):  # an exception with slots
+                setattr(error, FAILED_AT, f"command {index + len(results)}")
+            raise
+        return results
 
     def snapshot(self) -> Iterable[bytes]:
         """Yield the whole state in chunks for :meth:`restore`. Not called yet: trimming will need it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
+from paxos import validation
 from paxos.errors import Closed
 from paxos.types import Entry
 
@@ -56,6 +57,7 @@ class Subscription(Iterator[Entry]):
 
     def get(self, timeout: float | None = None) -> Entry | None:
         """Return the next entry, or ``None`` if there is none within ``timeout`` seconds or ever."""
+        timeout = validation.check_timeout(timeout)
         if self._at >= len(self._ahead) and not self._fill(timeout):
             return None
         entry = self._ahead[self._at]

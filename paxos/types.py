@@ -81,6 +81,11 @@ class Config:
             raise ConfigError(f"segment_bytes must be at least 4096, not {self.segment_bytes}")
         if self.segment_bytes > 1 << 31:
             raise ConfigError(f"segment_bytes must be at most 2 GiB, not {self.segment_bytes}")
+        if self.pending_bytes_max < self.command_bytes_max:
+            raise ConfigError(
+                f"pending_bytes_max ({self.pending_bytes_max}) is below command_bytes_max "
+                f"({self.command_bytes_max}): the largest command would never find room"
+            )
         if self.command_bytes_max > 128 * MIB:
             raise ConfigError(f"command_bytes_max must be at most 128 MiB, not {self.command_bytes_max}")
 

@@ -28,7 +28,7 @@ def main() -> None:
     Look at a node:     paxos status /var/lib/log
     Look at its disk:   paxos log verify /var/lib/log      (the node is stopped)
 
-    Every command explains itself with --help. A usage error prints one line and exits 2.
+    Every command explains itself with --help. A usage error exits 2.
     """
 
 

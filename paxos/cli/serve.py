@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from paxos import validation
 from paxos.cli.channel import SOCKET_NAME, ChannelServer
-from paxos.errors import PaxosError
+from paxos.errors import ConfigError, PaxosError
 
 if TYPE_CHECKING:
     from paxos.replica import Replica
@@ -36,8 +37,19 @@ def parse_members(
             raise click.BadParameter(f"{item!r} is not ID=ADDRESS, like 1=tcp://10.0.0.1:7001")
         if int(number) in members:
             raise click.BadParameter(f"node {int(number)} is named twice")
-        members[int(number)] = address
+        try:
+            members[validation.check_node_id(int(number))] = validation.check_address(address)
+        except ConfigError as error:
+            raise click.BadParameter(str(error)) from error
     return members
+
+
+def parse_bind(context: click.Context, parameter: click.Parameter, given: str | None) -> str | None:
+    """Check the address to listen on."""
+    try:
+        return None if given is None else validation.check_bind(given)
+    except ConfigError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.command(short_help="run one replica as a process")
@@ -60,7 +72,10 @@ def parse_members(
     help="This node's data directory; made if it does not exist.",
 )
 @click.option(
-    "--bind", metavar="ADDRESS", help="Where to listen, if it is not the own address: tcp://*:7001."
+    "--bind",
+    metavar="ADDRESS",
+    callback=parse_bind,
+    help="Where to listen, if it is not the own address: tcp://*:7001.",
 )
 @click.option(
     "--cluster", default="paxos", show_default=True, help="Name of the cluster, the same on every member."

@@ -56,7 +56,9 @@ def table_of(fields: dict[str, Any]) -> Table:
     """Return the status of a node as a table for people."""
     table = Table(title=f"node {fields['node_id']}", show_header=False, title_justify="left")
     for name, value in fields.items():
-        if name != "peers" and value is not None:
+        if name == "ballot":
+            table.add_row(name, f"round {value >> 16} of node {value & 0xFFFF}" if value else "none yet")
+        elif name != "peers" and value is not None:
             table.add_row(name.replace("_", " "), str(value))
     for peer in fields.get("peers") or []:
         heard = "heard" if peer.get("heard") else "not heard"

@@ -123,6 +123,8 @@ def test_help_teaches(command: list[str]) -> None:
         (["demo", "/does/not/exist"], "does not exist"),
         (["serve"], "--data"),
         (["serve", "--data", "x", "--member", "1"], "ID=ADDRESS"),
+        (["serve", "--data", "x", "--id", "1", "--member", "1=foo"], "does not parse"),
+        (["serve", "--data", "x", "--bind", "foo"], "does not parse"),
         (["serve", "--data", "x", "--id", "1"], "--id needs --member"),
         (["serve", "--data", "x", "--member", "1=tcp://127.0.0.1:1"], "--member needs --id"),
         (["serve", "--data", "x", "--id", "2", "--member", "1=tcp://127.0.0.1:1"], "not among the members"),

@@ -12,8 +12,7 @@ import pytest
 
 from paxos import aio
 from paxos import replica as replica_module
-from paxos.applying import ApplyFailed
-from paxos.errors import Busy, Closed, OutcomeUnknown, StorageError
+from paxos.errors import ApplyFailed, Busy, Closed, OutcomeUnknown, StorageError
 from paxos.node import Node
 from paxos.replica import Replica
 from paxos.state_machine import StateMachine
@@ -117,7 +116,7 @@ def test_y3_an_exception_in_apply_stops_the_node_there(
 
     error = in_thread(bad) if combining else bad()
     assert isinstance(error.__cause__, ApplyFailed)
-    assert "slot 2" in str(error) and "no such command" in str(error)
+    assert "slot 2 (command 2)" in str(error) and "no such command" in str(error)
     with pytest.raises(Closed, match="stopped"):
         node.submit(b"later")
     assert machine.seen == [(1, b"good")]
@@ -173,7 +172,7 @@ def test_g4_closing_rejects_what_never_left_and_only_that(open_node: Callable[..
 
 
 def test_g9_the_callers_that_wait_are_bounded_however_small_their_commands(open_node: Any) -> None:
-    node = open_node(config=Config(pending_bytes_max=1 << 17))
+    node = open_node(config=Config(pending_bytes_max=1 << 17, command_bytes_max=1 << 10))
     node.parts.reactor.held = True
     time.sleep(0.01)
     for _ in range(1024):
@@ -183,7 +182,7 @@ def test_g9_the_callers_that_wait_are_bounded_however_small_their_commands(open_
 
 
 def test_busy_takes_nothing(open_node: Callable[..., Node]) -> None:
-    node = open_node(config=Config(pending_bytes_max=64))
+    node = open_node(config=Config(pending_bytes_max=64, command_bytes_max=64))
     node.parts.reactor.held = True
     time.sleep(0.01)
     node.submit(b"x" * 50)
@@ -289,6 +288,8 @@ def test_the_asyncio_face(tmp_path: Any) -> None:
                 if entry.index == 202:
                     break
             assert seen == [200, 201, 202]
+            assert [entry.index async for entry in replica.entries(199, 202)] == [199, 200, 201]
+            assert "aio.Replica" in repr(replica)
             reactor = replica.sync._node.parts.reactor
             reactor.held = True
             with pytest.raises(OutcomeUnknown):

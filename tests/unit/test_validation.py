@@ -127,6 +127,7 @@ def test_the_exports_are_pinned() -> None:
     assert sorted(paxos.__all__) == [
         "Acceptor",
         "ApplyContext",
+        "ApplyFailed",
         "Busy",
         "Closed",
         "Config",

@@ -356,14 +356,6 @@ def test_h13_a_wiped_disk_does_not_vote_under_its_old_name() -> None:
     cluster.wait_committed(commands)
 
 
-def test_h14_forwarded_and_repeated_proposals_are_applied_once() -> None:
-    cluster = Scenario(duplicate=1.0, loss=0.2, reorder=True, delay_us=3_000)
-    cluster.wait_leader()
-    commands = [command for id in cluster.members for command in cluster.propose(id, 10)]
-    cluster.wait_committed(commands, within_ms=20_000)
-    assert len(cluster.world.history.commands_applied) == len(commands)
-
-
 def test_h15_a_late_or_repeated_lead_changes_nothing() -> None:
     cluster = Scenario(start=False)
     leads: dict[int, list[messages.Lead]] = {}

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from random import Random
 
 GROWTH_MAX = 4
+ROUND_SEEN_PERIODS = 4
+"""Heartbeat periods after which a round that began later has closed: one until it begins, three at most open."""
 
 
 class Election:
@@ -45,8 +47,12 @@ class Election:
             self.deadline_us = max(now_us, self._not_before_us) + self._draw()
 
     def postpone(self, now_us: int) -> None:
-        """Somebody else has begun to try: give it time to succeed."""
-        self._not_before_us = max(self._not_before_us, now_us + 2 * self._heartbeat_us)
+        """Somebody else has begun to try: give it time to succeed, and to be seen leading.
+
+        Where a member is cut off, a round takes three periods, and the next one begins up to one later: until
+        then this node would still believe that nobody leads, and depose the new leader.
+        """
+        self._not_before_us = max(self._not_before_us, now_us + ROUND_SEEN_PERIODS * self._heartbeat_us)
         if self.deadline_us is not None:
             self.deadline_us = self._not_before_us + self._draw()
 
@@ -57,7 +63,7 @@ class Election:
         new leader would depose itself.
         """
         self.deadline_us = None
-        self._not_before_us = max(self._not_before_us, now_us + 4 * self._heartbeat_us)
+        self._not_before_us = max(self._not_before_us, now_us + ROUND_SEEN_PERIODS * self._heartbeat_us)
 
     def on_failed(self, now_us: int) -> None:
         """An own attempt failed: wait longer before the next."""

@@ -84,3 +84,14 @@ def test_l3_chained_each_hears_its_neighbours_only(nodes: int, place: str, seed:
         if abs(chain.index(id) - chain.index(leader)) <= 2:
             cluster.wait_committed(cluster.propose(id), within_ms=4 * cluster.election_timeout_ms)
     cluster.wait_same_log()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_l3_a_new_leader_is_not_deposed_before_it_could_be_seen(seed: int) -> None:
+    """With two followers cut from each other every round is long; the election just before must be the last."""
+    cluster = Scenario(3, seed=seed)
+    leader = cluster.settle()
+    cluster.cut_between(*([id] for id in others(cluster, leader)))
+    before = set(cluster.world.history.leaders)
+    cluster.run(6 * cluster.election_timeout_ms)
+    assert set(cluster.world.history.leaders) == before

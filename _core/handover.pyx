@@ -10,6 +10,7 @@ from libc.string cimport memset, strerror
 from paxos._core.batch cimport commands_of
 from paxos._core.buffer cimport buffer_bytes, buffer_new, buffer_release, buffer_retain
 from paxos._core.codec cimport BATCH, CHOSEN, HEADER_BYTES, ROUND_CLOSED, STOPPED_LEADING
+from paxos._core.failpoint cimport AT_CALLERS_WAKE, AT_CONTROL_QUEUE, failpoint
 from paxos._core.intent cimport intent_free
 from paxos._core.wakeup cimport (
     SIGNAL_CHECK_US, WAKE_ALL, clock_us, futex_wait, futex_wake, gate_enter, gate_leave, gate_sleep, gate_wake,
@@ -109,6 +110,7 @@ cdef class ColdQueue:
         cdef uint32_t places = COLD_FRAMES_MAX if own else COLD_FRAMES_MAX - COLD_FRAMES_OWN
         cdef size_t size = frame.payload.size if frame.payload != NULL else 0
         cdef bint taken = True
+        failpoint(AT_CONTROL_QUEUE)
         pthread_mutex_lock(&self.mutex)
         if self.count >= COLD_FRAMES_MAX - COLD_FRAMES_OWN and frame.header.kind == ROUND_CLOSED and \
                 self._replace_summary(frame):
@@ -283,6 +285,7 @@ cdef class ChosenQueue:
                 self.grace_us = now_us + APPLY_GRACE_US
         self.published += 1
         pthread_mutex_unlock(&self.mutex)
+        failpoint(AT_CALLERS_WAKE)
         for i in range(pushed, count):
             buffer_release(items[i].value)
         if due == NULL:

@@ -4,11 +4,10 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from paxos._core.native_thread cimport pthread_t
 from paxos._core.reactor cimport Reactor
 from paxos._core.wakeup cimport Gate
 
-cdef extern from "<pthread.h>" nogil:
-    ctypedef unsigned long pthread_t
 
 cdef class NativeLoad:
     cdef Reactor reactor

@@ -7,16 +7,13 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from paxos._core.reactor cimport start_native_thread
+from paxos._core.native_thread cimport pthread_join, start_native_thread
 from paxos._core.wakeup cimport (
     SIGNAL_CHECK_US, WAKE_ALL, clock_us, gate_enter, gate_leave, gate_sleep, gate_wake, load32, load64, store32,
     store64, timeout_to_us,
 )
 
 from paxos.errors import ConfigError
-
-cdef extern from "<pthread.h>" nogil:
-    int pthread_join(pthread_t thread, void **result)
 
 
 cdef void *load_main(void *load) noexcept nogil:

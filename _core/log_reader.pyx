@@ -10,6 +10,7 @@ from libc.string cimport memcmp, memset
 from paxos._core.buffer cimport buffer_bytes, buffer_copy, buffer_release, buffer_retain
 from paxos._core.crc32c cimport crc32c
 from paxos._core.effects cimport RECORD_INCARNATION, RECORD_MARK, RecordList
+from paxos._core.failpoint cimport AT_WAL_SCAN, failpoint
 from paxos._core.segment cimport (
     close_file, file_size, open_segment, read_bytes, record_head_valid, segment_head_valid,
 )
@@ -164,7 +165,7 @@ cdef class LogReader:
     cdef int _load(self, uint64_t number) noexcept nogil:
         cdef int fd = -1
         cdef uint64_t size = 0
-        cdef int status = open_segment(self.directory, number, False, &fd)
+        cdef int status = failpoint(AT_WAL_SCAN) or open_segment(self.directory, number, False, &fd)
         free(self.image)
         self.image = NULL
         if status == ENOENT:

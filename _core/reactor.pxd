@@ -12,11 +12,9 @@ from paxos._core.effects cimport OutgoingList
 from paxos._core.engine cimport EngineCore
 from paxos._core.handover cimport ChosenQueue, ColdQueue, Mailbox
 from paxos._core.links cimport Links
+from paxos._core.native_thread cimport pthread_t
 from paxos._core.wakeup cimport Gate, Waker
 from paxos._core.wal cimport Wal
-
-cdef extern from "<pthread.h>" nogil:
-    ctypedef unsigned long pthread_t
 
 cdef enum:
     PASS_FRAMES_MAX = 512            # stepped before one sync
@@ -60,11 +58,6 @@ cdef struct Totals:
     uint64_t gather_us_max           # ... of which stepping what arrived
     uint64_t received_by_kind[256]
     uint64_t sent_by_kind[256]
-
-# Start a thread that no signal is ever delivered to. 0 or an errno.
-cdef int start_native_thread(
-    pthread_t *thread, void *(*main)(void *) noexcept nogil, void *argument, const char *name
-) noexcept nogil
 
 cdef class Reactor:
     cdef readonly EngineCore engine

@@ -12,8 +12,14 @@ from paxos._core.ballot cimport NODE_ID_MAX
 from paxos._core.buffer cimport Buffer, buffer_release
 from paxos._core.codec cimport FrameHeader
 from paxos._core.pipeline cimport FAULT_DISK, FAULT_MEMORY
-from paxos._core.intent cimport Intent, intent_from_python
+from paxos._core.failpoint cimport (
+    AT_PASS_ADVANCED, AT_PASS_ANSWERED, AT_PASS_BATCH, AT_PASS_DURABLE, AT_PASS_FRAME_AFTER, AT_PASS_FRAME_BEFORE,
+    AT_PASS_PUBLISHED, AT_PASS_SEND_NOW, AT_PASS_SENT_NOW, AT_PASS_SLEEP, AT_PASS_TICK, failpoint, failpoint_intent,
+    failpoint_receive, failpoint_send,
+)
+from paxos._core.intent cimport Intent, intent_free, intent_from_python
 from paxos._core.links cimport RECEIVED_DEAD, RECEIVED_FRAME, RECEIVED_GARBAGE, RECEIVED_NOTHING, Received
+from paxos._core.native_thread cimport pthread_join, start_native_thread
 from paxos._core.wakeup cimport (
     SIGNAL_CHECK_US, WAKE_ALL, clock_us, gate_enter, gate_leave, gate_sleep, gate_wake, load32, load64, store32,
     timeout_to_us,
@@ -27,37 +33,10 @@ from paxos.errors import ConfigError
 cdef extern from "<sched.h>" nogil:
     int sched_yield()
 
-cdef extern from "<signal.h>" nogil:
-    ctypedef struct sigset_t:
-        pass
-    int sigfillset(sigset_t *signals)
-    int pthread_sigmask(int how, const sigset_t *signals, sigset_t *old)
-    int SIG_SETMASK
-
-cdef extern from "<pthread.h>" nogil:
-    int pthread_create(pthread_t *thread, void *attributes, void *(*main)(void *) noexcept nogil, void *argument)
-    int pthread_join(pthread_t thread, void **result)
-    int pthread_setname_np(pthread_t thread, const char *name)
-
 
 cdef void *reactor_main(void *reactor) noexcept nogil:
     (<Reactor>reactor).run()
     return NULL
-
-
-cdef int start_native_thread(
-    pthread_t *thread, void *(*main)(void *) noexcept nogil, void *argument, const char *name
-) noexcept nogil:
-    cdef sigset_t all_signals
-    cdef sigset_t old
-    cdef int error
-    sigfillset(&all_signals)
-    pthread_sigmask(SIG_SETMASK, &all_signals, &old)
-    error = pthread_create(thread, NULL, main, argument)
-    pthread_sigmask(SIG_SETMASK, &old, NULL)
-    if error == 0:
-        pthread_setname_np(thread[0], name)
-    return error
 
 
 @cython.final
@@ -136,6 +115,7 @@ cdef class Reactor:
         worked |= self._read_frames(now_us)
         if now_us >= self.engine.next_deadline_us():
             self.totals.ticks += 1
+            failpoint(AT_PASS_TICK)
             self.engine.on_tick(now_us)
             worked = True
         worked |= self._take_batches()
@@ -150,7 +130,10 @@ cdef class Reactor:
         while intent != NULL:
             following = intent.next
             self.totals.intents += 1
-            self.engine.on_intent(intent)
+            if failpoint_intent(intent.kind):
+                intent_free(intent)
+            else:
+                self.engine.on_intent(intent)
             intent = following
         return True
 
@@ -173,7 +156,10 @@ cdef class Reactor:
                 continue
             self.totals.frames += 1
             self.totals.received_by_kind[header.kind] += 1
-            self.engine.on_frame(&header, payload, now_us)
+            if failpoint_receive(header.kind) == 0:
+                failpoint(AT_PASS_FRAME_BEFORE)
+                self.engine.on_frame(&header, payload, now_us)
+                failpoint(AT_PASS_FRAME_AFTER)
             if payload != NULL:
                 size += payload.size
                 buffer_release(payload)
@@ -194,6 +180,7 @@ cdef class Reactor:
             size += value.size
             self.totals.batches += 1
             self.totals.batch_bytes += value.size
+            failpoint(AT_PASS_BATCH)
             self.engine.offer(value, crc)
         return size != 0
 
@@ -202,14 +189,19 @@ cdef class Reactor:
         cdef size_t i
         if self._engine_failed():
             return
+        failpoint(AT_PASS_SEND_NOW)
         self._send(&self.engine.ready.send_now)
+        failpoint(AT_PASS_SENT_NOW)
         if not self._make_durable():
             return
+        failpoint(AT_PASS_DURABLE)
         self.engine.advance(now_us)
         if self._engine_failed():
             return
         # From here on the records are new ones, proposed by advance() itself: they belong to the next pass.
+        failpoint(AT_PASS_ADVANCED)
         self._send(&self.engine.ready.send_after_sync)
+        failpoint(AT_PASS_ANSWERED)
         # Callers first: what advance() itself produced (Decide, mostly) nobody waits for as they do.
         if self.engine.ready.chosen.count:
             self.totals.slots += self.engine.ready.chosen.count
@@ -218,6 +210,7 @@ cdef class Reactor:
             if not self.chosen.publish(self.engine.ready.chosen.items, i, clock_us()):
                 self._fail(FAULT_MEMORY, "no memory for the queue of chosen slots", 0)
                 return
+        failpoint(AT_PASS_PUBLISHED)
         self._send(&self.engine.ready.send_now)
         for i in range(self.engine.ready.cold.count):
             self.cold.put(&self.engine.ready.cold.items[i])
@@ -267,7 +260,9 @@ cdef class Reactor:
     cdef void _send(self, OutgoingList *outgoing) noexcept nogil:
         cdef size_t i
         for i in range(outgoing.count):
-            if self.links.send(&outgoing.items[i].header, outgoing.items[i].payload):
+            if failpoint_send(outgoing.items[i].header.kind) == 0 and self.links.send(
+                &outgoing.items[i].header, outgoing.items[i].payload
+            ):
                 self.totals.sent += 1
                 self.totals.sent_by_kind[outgoing.items[i].header.kind] += 1
             else:
@@ -320,6 +315,7 @@ cdef class Reactor:
         now_us = clock_us()
         if due_us > now_us:
             self.totals.sleeps += 1
+            failpoint(AT_PASS_SLEEP)
             readable = self.links.wait(self.waker.fd, <int64_t>(due_us - now_us))
         self.waker.end_sleep(readable)
 

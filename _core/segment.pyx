@@ -6,6 +6,7 @@ from libc.string cimport memset
 from posix.types cimport mode_t, off_t
 
 from paxos._core.crc32c cimport crc32c
+from paxos._core.failpoint cimport AT_SEGMENT_ALLOCATE, AT_SEGMENT_CREATE, AT_SEGMENT_SYNC, AT_SEGMENT_ZEROS, failpoint
 from paxos._core.wal_format cimport (
     RECORD_HEAD_BYTES, SEGMENT_MAGIC, VALUE_BYTES_MAX, WAL_FORMAT, record_bytes,
 )
@@ -179,7 +180,7 @@ cdef int zero_fill(int fd, uint64_t size, int *hurry) noexcept nogil:
     cdef int status = 0
     while start < size and status == 0 and (hurry == NULL or not load_acquire(hurry, ACQUIRE)):
         stop = min(start + SYNC_EVERY_BYTES, size)
-        status = write_zeros(fd, start, stop)
+        status = failpoint(AT_SEGMENT_ZEROS) or write_zeros(fd, start, stop)
         # In small steps, so that an append on the same disk never waits behind a whole segment of zeros.
         if status == 0:
             status = sync_data(fd)
@@ -192,18 +193,23 @@ cdef int create_ready(int directory, ReadyFile *file, int *hurry) noexcept nogil
     cdef int status
     ready_name(name, file.serial)
     file.recycled = False
+    status = failpoint(AT_SEGMENT_CREATE)
+    if status:
+        return status
     file.fd = openat(directory, name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o640)
     if file.fd < 0:
         return errno
     # Without space this fails at once, before a retry has filled the disk with zeros again.
-    status = 0 if fallocate(file.fd, 0, 0, <off_t>file.size) == 0 else errno
+    status = failpoint(AT_SEGMENT_ALLOCATE)
+    if status == 0:
+        status = 0 if fallocate(file.fd, 0, 0, <off_t>file.size) == 0 else errno
     if status == EOPNOTSUPP or status == ENOSYS:
         status = 0
         hurry = NULL
     if status == 0:
         status = zero_fill(file.fd, file.size, hurry)    # fallocate alone makes every first write as slow as growing
     if status == 0:
-        status = sync_all(file.fd)
+        status = failpoint(AT_SEGMENT_SYNC) or sync_all(file.fd)
     if status:
         close_file(&file.fd)
         remove_file(directory, name)

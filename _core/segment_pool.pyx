@@ -7,6 +7,7 @@ cimport cython
 from libc.errno cimport ENOSPC
 from posix.unistd cimport getpid
 
+from paxos._core.failpoint cimport AT_RECYCLE_RENAME, AT_SEGMENT_RESERVE, failpoint
 from paxos._core.segment cimport (
     NAME_BYTES, close_file, create_ready, file_size, open_ready, open_segment, prepare_done, prepare_finish,
     prepare_hurry, prepare_start, ready_name, remove_file, rename_file, segment_name,
@@ -119,6 +120,7 @@ cdef class SegmentPool:
         if file_size(file.fd, &file.size) or file.size < least:
             close_file(&file.fd)
             return ENOSPC
+        failpoint(AT_SEGMENT_RESERVE)
         file.serial = RESERVE_SERIAL
         file.recycled = True
         self.has_reserve = False
@@ -164,7 +166,7 @@ cdef class SegmentPool:
             file.serial = self.serial
             ready_name(after, file.serial)
             if file_size(file.fd, &file.size) == 0 and file.size >= usual and (
-                rename_file(self.directory, before, after) == 0
+                (failpoint(AT_RECYCLE_RENAME) or rename_file(self.directory, before, after)) == 0
             ):
                 self._keep(file)
                 return

@@ -12,6 +12,11 @@ from posix.unistd cimport getpid
 
 from paxos._core.crc32c cimport crc32c
 from paxos._core.effects cimport RECORD_MARK
+from paxos._core.failpoint cimport (
+    AT_RECYCLE_BEFORE, AT_RECYCLE_DIRECTORY, AT_SEGMENT_BEGIN, AT_SEGMENT_BEGUN, AT_SEGMENT_DIRECTORY, AT_SEGMENT_HEAD,
+    AT_SEGMENT_RENAME, AT_WAL_APPEND_AFTER, AT_WAL_APPEND_BEFORE, AT_WAL_MARK, AT_WAL_READ, AT_WAL_SYNC_AFTER,
+    AT_WAL_SYNC_BEFORE, AT_WAL_TAIL_AFTER, AT_WAL_TAIL_BEFORE, AT_WAL_TAIL_WRITTEN, failpoint,
+)
 from paxos._core.segment cimport (
     NAME_BYTES, ReadyFile, close_file, open_segment, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock,
     pthread_mutex_unlock, random_bytes, read_bytes, ready_name, record_head_seal, record_head_valid, rename_file,
@@ -133,9 +138,11 @@ cdef class Wal:
             if staged == 0:
                 status = self._roll(self._segment_for(records + done, count - done))
             else:
-                status = self.fail_write
+                status = self.fail_write or failpoint(AT_WAL_APPEND_BEFORE)
                 if status == 0:
                     status = write_parts(self.fd, self.parts, part_count, <int64_t>start)
+                if status == 0:
+                    status = failpoint(AT_WAL_APPEND_AFTER)
             if status:
                 return self._poison(status)
             done += staged
@@ -196,9 +203,9 @@ cdef class Wal:
             return EIO
         if self.synced == self.appended:
             return 0
-        status = self.fail_sync
+        status = self.fail_sync or failpoint(AT_WAL_SYNC_BEFORE)
         if status == 0:
-            status = sync_data(self.fd)
+            status = sync_data(self.fd) or failpoint(AT_WAL_SYNC_AFTER)
         if status:
             return self._poison(status)
         self.synced = self.appended
@@ -238,7 +245,7 @@ cdef class Wal:
         mark.ballot = self.state.promised
         mark.mark = self.state.chosen_upto
         self.next_mark_us = 0
-        status = self._append_own(&mark)
+        status = failpoint(AT_WAL_MARK) or self._append_own(&mark)
         self.unmarked = self.touched = self.noted = False
         self.mark_count += 1
         return 0 if status == ENOSPC else status
@@ -315,18 +322,19 @@ cdef class Wal:
         part.iov_base = sector
         part.iov_len = sizeof(sector)
         if status == 0:
-            status = write_parts(file.fd, &part, 1, 0)
+            status = failpoint(AT_SEGMENT_BEGIN) or write_parts(file.fd, &part, 1, 0)
         if status == 0:
-            status = sync_data(file.fd)
+            status = failpoint(AT_SEGMENT_HEAD) or sync_data(file.fd)
         ready_name(before, file.serial)
         segment_name(after, head.segment)
         if status == 0:
-            status = rename_file(self.directory, before, after)
+            status = failpoint(AT_SEGMENT_RENAME) or rename_file(self.directory, before, after)
         if status == 0:
-            status = sync_all(self.directory)
+            status = failpoint(AT_SEGMENT_DIRECTORY) or sync_all(self.directory)
         if status:
             close_file(&file.fd)
             return status
+        failpoint(AT_SEGMENT_BEGUN)
         self._begin_segment(&head, file.fd, SEGMENT_HEAD_BYTES, self.last_crc)
         self.unmarked = False            # the head tells that everything before it is durable
         self.segment_count += 1
@@ -382,14 +390,15 @@ cdef class Wal:
             return status
         if self.reader.claim >> 32 == self.reader.newest and offset_of(self.reader.claim) > start:
             start = offset_of(self.reader.claim)
-        if start < end:
+        status = failpoint(AT_WAL_TAIL_BEFORE)
+        if status == 0 and start < end:
             part.iov_base = self.reader.image + start
             part.iov_len = <size_t>(end - start)
             status = write_parts(fd, &part, 1, <int64_t>start)
         if status == 0 and self.reader.written_end > end:
             status = write_zeros(fd, end, self.reader.written_end)
         if status == 0:
-            status = sync_data(fd)
+            status = failpoint(AT_WAL_TAIL_WRITTEN) or sync_data(fd)
         if status == 0:
             status = sync_all(self.directory)
         if status:
@@ -399,6 +408,7 @@ cdef class Wal:
         self._begin_segment(&self.reader.head, fd, end, self.reader.previous_crc)
         self.unmarked = self.touched = start < end and self.reader.last_kind != RECORD_MARK
         self.scanned = True
+        failpoint(AT_WAL_TAIL_AFTER)
         while self.oldest < self.state.oldest:
             self.pool.reuse(self.oldest, self._usual())
             self.oldest += 1
@@ -420,7 +430,7 @@ cdef class Wal:
             self.read_segment = segment
             status = open_segment(self.directory, segment, False, &self.read_fd)
         if status == 0:
-            status = read_bytes(self.read_fd, <uint8_t *>&head, sizeof(RecordHead), <int64_t>offset)
+            status = failpoint(AT_WAL_READ) or read_bytes(self.read_fd, <uint8_t *>&head, sizeof(RecordHead), <int64_t>offset)
         if status == 0 and (
             not record_head_valid(<const uint8_t *>&head, position, head.generation, <uint64_t>1 << 32)
             or head.length != length or head.value_crc != value_crc
@@ -442,7 +452,7 @@ cdef class Wal:
         memset(&record, 0, sizeof(Record))
         record.kind = RECORD_RECYCLED
         record.slot = segment
-        status = self._append_own(&record)
+        status = failpoint(AT_RECYCLE_BEFORE) or self._append_own(&record)
         if status:
             return status
         pthread_mutex_lock(&self.read_lock)
@@ -452,7 +462,7 @@ cdef class Wal:
         while self.oldest < segment:
             self.pool.reuse(self.oldest, self._usual())
             self.oldest += 1
-        status = sync_all(self.directory)
+        status = failpoint(AT_RECYCLE_DIRECTORY) or sync_all(self.directory)
         return self._poison(status) if status else 0
 
     cdef void shut(self) noexcept nogil:

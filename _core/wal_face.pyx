@@ -9,6 +9,7 @@ from posix.unistd cimport getpid
 from paxos._core.buffer cimport buffer_from_bytes, buffer_release
 from paxos._core.crc32c cimport crc32c
 from paxos._core.effects cimport RECORD_MARK, Record, RecordList
+from paxos._core.failpoint cimport AT_WAL_CLOSE, failpoint
 from paxos._core.log_reader cimport DAMAGE_MISSING, LogReader, collect, take_views
 
 from paxos._core.effects import RecordView
@@ -195,7 +196,7 @@ cdef class WalFace(Wal):
             last.ballot = self.state.promised
             last.mark = self.state.chosen_upto
             with nogil:
-                status = self.sync()
+                status = failpoint(AT_WAL_CLOSE) or self.sync()
                 if status == 0:
                     status = self._append_own(&last)
         with nogil:

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from paxos._core.failpoint import reach
 from paxos.errors import ApplyFailed, InvariantViolation, PaxosError
 from paxos.futures import Future, RunOutcome
 from paxos.state_machine import FAILED_AT, StateMachine
@@ -199,6 +200,7 @@ class Applier:
 
     def _apply_items(self, items: Sequence[ChosenItem]) -> None:
         try:
+            reach("apply.take")
             self._log.append(items, flush=False)
             for item in items:
                 if self._stopping:
@@ -217,6 +219,7 @@ class Applier:
             if self._apply is not None:
                 context = ApplyContext(index, item.slot, item.origin)
                 try:
+                    reach("apply.before")
                     results = self._apply(item.commands, context)
                 except PaxosError:
                     raise
@@ -232,10 +235,12 @@ class Applier:
                         f"apply_batch returned {len(results)} results for {item.count} commands in slot "
                         f"{item.slot}; return one for each, or None; this node has stopped there"
                     )
+            reach("apply.after")
             self.applied_index = index + item.count - 1
             self.applied_slot = item.slot
             if item.origin == self._node_id and item.incarnation == self._incarnation:
                 self._pending.settle(item, results)
+                reach("apply.settled")
         else:
             self.applied_slot = item.slot
 

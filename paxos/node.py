@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from paxos._core.failpoint import reach
 from paxos.advice import Advice
 from paxos.applying import Applier, Pending, Run
 from paxos.errors import (
@@ -176,6 +177,7 @@ class Node:
                     return
                 self._advice.look_around(self.look(), self.heard())
                 for frame in frames:
+                    reach("control.frame")
                     try:
                         intents = control.on_frame(frame, now_us())
                     except (RemoteProtocolError, StorageError) as error:
@@ -197,6 +199,8 @@ class Node:
         )
 
     def _post(self, intents: Sequence[Any]) -> None:
+        if intents:
+            reach("control.intents")
         for intent in intents:
             self._reactor.post(intent)
 
@@ -478,6 +482,7 @@ class Node:
             if self._closed.is_set():
                 return
             deadline = time.monotonic() + timeout_s
+            reach("close.begin")
             try:
                 with contextlib.suppress(Exception):
                     self._batcher.close()
@@ -549,6 +554,7 @@ class Node:
         with self._reading:
             self._released = True
             if stopped:
+                reach("close.release")
                 self.parts.release(not abrupt and self.failure is None)
             else:
                 logger.error(

@@ -7,9 +7,10 @@ import uuid
 from pathlib import Path
 from random import Random
 
-from paxos import validation
+from paxos import failpoints, validation
 from paxos._core.batch import Batcher
 from paxos._core.codec import FrameKind, ValueKind, decode_frame
+from paxos._core.failpoint import reach
 from paxos._core.reactor import Reactor
 from paxos._core.recovery import recover
 from paxos.control import Control
@@ -45,6 +46,7 @@ def open_parts(
             an address cannot be listened on.
         StorageError: the directory is in use or damaged.
     """
+    failpoints.arm_from_environment()
     first_members = members or {node_id or 1: ""}
     with contextlib.ExitStack() as undo:
         store = Store(
@@ -64,7 +66,9 @@ def open_parts(
             dict.fromkeys(first_members),
             config,
         )
+        reach("replay.before")
         recover(store.wal, engine)
+        reach("replay.after")
         if engine.fault_code:
             raise StorageError(
                 f"{directory}: {engine.fault_text}. Nothing was changed. Do not delete the directory: look at it with "
@@ -84,6 +88,7 @@ def open_parts(
             # The log names the members, the caller did not. Until a configuration is known to be chosen here,
             # these are the ones whose votes count: never this node alone.
             engine.acceptor_role.peers.assume(dict.fromkeys(members))
+        reach("listen", ConfigError)
         transport = _listen(identity.node_id, members, bind, config)
         undo.callback(transport.close)
         store.begin()

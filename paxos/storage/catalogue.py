@@ -26,6 +26,7 @@ from typing import NamedTuple
 import lmdb
 
 from paxos._core.crc32c import checksum
+from paxos._core.failpoint import reach
 from paxos.errors import InvariantViolation, StorageError
 from paxos.storage.directory import FORMAT_VERSION, LMDB_LIB_VERSION, Identity
 
@@ -115,6 +116,7 @@ class Catalogue:
     # --- opening ---
 
     def _open(self) -> None:
+        reach("catalogue.open", lmdb.Error)
         self.path.mkdir(mode=0o750, exist_ok=True)
         self._environment: lmdb.Environment | None = lmdb.open(
             os.fspath(self.path),
@@ -206,6 +208,7 @@ class Catalogue:
 
     def _get_raw(self, database: lmdb._Database, key: bytes) -> bytes | None:
         with self._gate, self._env().begin(db=database) as transaction:
+            reach("catalogue.read", lmdb.Error)
             value: bytes | None = transaction.get(key)
             return value
 
@@ -217,6 +220,7 @@ class Catalogue:
         """Return the entry with the highest key that is at most ``number``."""
         key = _KEY.pack(number)
         with self._gate, self._env().begin(db=database) as transaction, transaction.cursor() as cursor:
+            reach("catalogue.read", lmdb.Error)
             found = (cursor.set_range(key) and (cursor.key() == key or cursor.prev())) or (
                 cursor.key() == b"" and cursor.last()
             )
@@ -238,8 +242,10 @@ class Catalogue:
         while True:
             try:
                 with self._env().begin(write=True) as transaction:
+                    reach("catalogue.commit.before", lmdb.Error)
                     for (name, key), value in entries.items():
                         transaction.put(key, self._seal(name, key, value), db=databases[name])
+                reach("catalogue.commit.after")
                 return
             except lmdb.MapFullError:
                 with self._gate:

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from paxos._core.crc32c import checksum
+from paxos._core.failpoint import reach
 from paxos.errors import ConfigError, StorageError
 
 FORMAT_VERSION = 1
@@ -140,6 +141,7 @@ def sync_directory(path: Path) -> None:
 def write_atomically(file: Path, data: bytes) -> None:
     """Replace ``file`` by ``data``: after a crash the old content or the new one is there, whole."""
     fresh = file.with_name(file.name + ".new")
+    reach("identity.write")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
     try:
         with os.fdopen(descriptor, "wb", closefd=False) as out:
@@ -147,7 +149,9 @@ def write_atomically(file: Path, data: bytes) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    reach("identity.rename")
     os.replace(fresh, file)
+    reach("identity.directory")
     sync_directory(file.parent)
 
 
@@ -203,6 +207,7 @@ class DataDirectory:
         """Record durably that the log exists: from now on a missing log is damage, not a new node."""
         self.check_process()
         if self.is_new:
+            reach("identity.complete")
             identity = replace(self.identity, complete=True)
             write_atomically(self.path / IDENTITY_NAME, identity.encode())
             self.identity = identity

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from paxos._core.effects import RecordKind, RecordView
+from paxos._core.failpoint import reach
 from paxos.errors import StorageError
 from paxos.storage.catalogue import Catalogue
 from paxos.storage.directory import DataDirectory, Identity
@@ -114,10 +115,12 @@ class Store:
     def begin(self) -> None:
         """Make the incarnation durable. Nothing may be sent before."""
         self.directory.check_process()
+        reach("incarnation.before")
         self.wal.append(
             [RecordView(int(RecordKind.RECORD_INCARNATION), 0, 0, self.incarnation, 0, 0, 0, 0, None)]
         )
         self.wal.sync()
+        reach("incarnation.after")
 
     def close(self, *, clean: bool = True) -> None:
         """Close everything; the lock goes last. Safe to call twice. The reactor must have stopped.

@@ -24,7 +24,7 @@ STUBS = sorted(path.stem for path in CORE.glob("*.pyi"))
 # A module imports from its own layer and from those below it.
 LAYERS = {
     0: ["errors", "types", "status", "validation"],
-    1: ["messages", "_core"],
+    1: ["messages", "_core", "failpoints"],
     2: ["quorum", "election", "membership", "acceptor", "proposer", "learner"],
     3: ["engine", "control"],
     4: ["storage", "transport", "sim"],

@@ -1,0 +1,19 @@
+def reach(name: str, error: type = ...) -> None: ...
+def places() -> dict[str, tuple[int, str]]: ...
+def set_action(
+    name: str,
+    action: str,
+    error: int,
+    sleep_ms: int,
+    first: int,
+    every: int,
+    limit: int,
+    chance: float,
+    seed: int,
+) -> None: ...
+def clear_action(name: str) -> None: ...
+def counts() -> dict[str, tuple[int, int]]: ...
+def is_armed(name: str) -> bool: ...
+
+FAMILIES: tuple[str, ...]
+ACTIONS: dict[str, int]

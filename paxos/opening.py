@@ -66,9 +66,7 @@ def open_parts(
             dict.fromkeys(first_members),
             config,
         )
-        reach("replay.before")
-        recover(store.wal, engine)
-        reach("replay.after")
+        _replay(store, engine)
         if engine.fault_code:
             raise StorageError(
                 f"{directory}: {engine.fault_text}. Nothing was changed. Do not delete the directory: look at it with "
@@ -99,6 +97,12 @@ def open_parts(
                 engine.act(intent)
         undo.pop_all()
         return parts
+
+
+def _replay(store: Store, engine: Engine) -> None:
+    reach("replay.before")
+    recover(store.wal, engine)
+    reach("replay.after")
 
 
 def _assemble(

@@ -211,7 +211,8 @@ def test_a_full_disk_does_not_keep_stop_from_ending(tmp_path: Path) -> None:
 def test_g9_y6_a_slow_state_machine_holds_callers_back_but_neither_votes_nor_heartbeats(
     tmp_path: Path,
 ) -> None:
-    limits = {"unapplied_bytes_max": 1 << 20, "pending_bytes_max": 1 << 20, "batch_bytes_max": 1 << 16}
+    limits = dict.fromkeys(("unapplied_bytes_max", "pending_bytes_max", "command_bytes_max"), 1 << 20)
+    limits["batch_bytes_max"] = 1 << 16
     with NativeCluster(tmp_path, 3, "inproc", **limits, **PATIENT) as cluster:
         leader = cluster.leader()
         elections = leader.engine.counters()["elections"]

@@ -62,6 +62,16 @@ debug: $(VENV)/.dependencies  ## build with PAXOS_DEBUG=1 (bounds checks, extra 
 	cd build/debug && PAXOS_DEBUG=1 PAXOS_BUILD_JOBS=$(JOBS) $(CURDIR)/$(PY) setup.py --quiet build_ext --inplace
 	cd build/debug && PAXOS_DEBUG=1 $(CURDIR)/$(PYTEST) -n $(WORKERS) --dist loadgroup $(PYTEST_FLAGS)
 
+.PHONY: tsan
+tsan: $(VENV)/.dependencies  ## build with ThreadSanitizer and run tools/race_load.py under it: no report may come
+	mkdir -p build/tsan && rm -f build/tsan/report.*
+	tar -c --exclude='*.so' --exclude='_core/*.c' --exclude=__pycache__ _core paxos tools setup.py pyproject.toml README.md \
+	    LICENSE | tar -x -C build/tsan
+	cd build/tsan && PAXOS_TSAN=1 PAXOS_BUILD_JOBS=$(JOBS) $(CURDIR)/$(PY) setup.py --quiet build_ext --inplace
+	cd build/tsan && LD_PRELOAD=$$($(CC) -print-file-name=libtsan.so) PYTHONPATH=. \
+	    TSAN_OPTIONS="exitcode=66:report_signal_unsafe=0:history_size=6:suppressions=tools/tsan.supp:log_path=report" \
+	    $(CURDIR)/$(PY) tools/race_load.py || { cat report.* 2>/dev/null; exit 1; }
+
 # --- setting up -----------------------------------------------------------------------------------------
 
 .PHONY: build

@@ -4,6 +4,7 @@ Compiler directives live here and nowhere else, because a misspelt one in a file
 The environment decides how it is built:
 
 * ``PAXOS_DEBUG=1``: bounds checks, extra invariants, no optimisation; ``PAXOS_ASAN=1``: AddressSanitizer;
+  ``PAXOS_TSAN=1``: ThreadSanitizer;
 * ``PAXOS_BUILD_JOBS=4``: translate and compile so many modules at a time;
 * ``PAXOS_ANNOTATE=1``: write Cython's annotated HTML; ``PAXOS_CYTHON_DIR=path``: put generated files there;
 * ``PAXOS_PREBUILT=1``: the modules are built in place already, install only the Python files.
@@ -17,7 +18,11 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 DEBUG = os.environ.get("PAXOS_DEBUG") == "1"
-ASAN = os.environ.get("PAXOS_ASAN") == "1"
+SANITIZERS = [
+    flag
+    for name, flag in (("PAXOS_ASAN", "-fsanitize=address"), ("PAXOS_TSAN", "-fsanitize=thread"))
+    if os.environ.get(name) == "1"
+]
 # Metadata and source distributions need no C.
 SOURCES_ONLY = os.environ.get("PAXOS_PREBUILT") == "1" or bool(
     {"sdist", "egg_info", "dist_info"} & set(sys.argv)
@@ -26,10 +31,8 @@ JOBS = int(os.environ.get("PAXOS_BUILD_JOBS", "1"))
 
 compile_args = ["-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
 compile_args += ["-O0", "-g", "-DPAXOS_DEBUG=1"] if DEBUG else ["-O2", "-g1"]
-link_args = ["-pthread"]
-if ASAN:
-    compile_args.append("-fsanitize=address")
-    link_args.append("-fsanitize=address")
+compile_args += SANITIZERS
+link_args = ["-pthread", *SANITIZERS]
 
 extensions = [
     Extension(

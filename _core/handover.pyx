@@ -117,7 +117,7 @@ cdef class ColdQueue:
             self.replaced += 1
         elif self.count < places and (own or self.bytes + size <= COLD_BYTES_MAX):
             self.ring[(self.head + self.count) % COLD_FRAMES_MAX] = frame[0]
-            self.count += 1
+            store32(&self.count, self.count + 1)
             self.bytes += size
             self.queued += 1
         else:
@@ -136,7 +136,7 @@ cdef class ColdQueue:
         if found:
             frame[0] = self.ring[self.head]
             self.head = (self.head + 1) % COLD_FRAMES_MAX
-            self.count -= 1
+            store32(&self.count, self.count - 1)
             if frame.payload != NULL:
                 self.bytes -= frame.payload.size
         pthread_mutex_unlock(&self.mutex)
@@ -247,7 +247,7 @@ cdef class ChosenQueue:
             if item.value != NULL:
                 self.held -= item.value.size
             if self.head == self.tail:
-                self.grace_us = 0
+                store64(&self.grace_us, 0)
         pthread_mutex_unlock(&self.mutex)
         return found
 
@@ -282,7 +282,7 @@ cdef class ChosenQueue:
         if due != NULL:
             self.combined += 1
             if self.grace_us == 0:
-                self.grace_us = now_us + APPLY_GRACE_US
+                store64(&self.grace_us, now_us + APPLY_GRACE_US)
         self.published += 1
         pthread_mutex_unlock(&self.mutex)
         failpoint(AT_CALLERS_WAKE)
@@ -302,7 +302,7 @@ cdef class ChosenQueue:
         cdef bint full
         pthread_mutex_lock(&self.mutex)
         full = self.unapplied > self.unapplied_bytes_max
-        self.held_back = full
+        store32(&self.held_back, full)
         pthread_mutex_unlock(&self.mutex)
         return full
 
@@ -313,7 +313,7 @@ cdef class ChosenQueue:
         pthread_mutex_lock(&self.mutex)
         late = self.grace_us != 0 and now_us >= self.grace_us and self.head != self.tail
         if late:
-            self.grace_us = 0
+            store64(&self.grace_us, 0)
         pthread_mutex_unlock(&self.mutex)
         if late:
             gate_wake(&self.gate, WAKE_ALL)

@@ -77,6 +77,10 @@ cdef class EngineFace(EngineCore):
         """Say that an append or a sync failed: this node never votes, answers or leads again."""
         self.poison()
 
+    def disk_low(self, is_low: bool) -> None:
+        """Say whether little disk space is left: then this node takes nothing new and does not vote in heartbeats."""
+        self.is_disk_low = is_low
+
     def recover_record(self, record: object) -> None:
         """Replay one record of the log (an ``effects.RecordView``), in log order, before anything else."""
         cdef Record native

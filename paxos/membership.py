@@ -76,3 +76,12 @@ class Configuration:
         if offset != len(value) or len(members) != count or not members:
             raise ValueError("not a configuration: members and length do not agree")
         return cls(members=members, prepare_size=prepare_size, accept_size=accept_size)
+
+
+def first_incarnation(storage: bytes) -> int:
+    """Return the number of the first start of the directory ``storage``.
+
+    A wiped or foreign directory under a member's id must not repeat a number that its peers have verified for
+    the old one: they would take its frames for those of the bound storage, and its tickets for old ones [S1].
+    """
+    return 1 + int.from_bytes(storage[:4], "big")

@@ -13,7 +13,7 @@ from paxos.sim.coverage import Coverage
 from paxos.sim.run import Result, run_seed
 from paxos.sim.trace import Trace
 
-VOID_BELOW_SEEDS = 200
+VOID_BELOW_SEEDS = 500
 PROGRESS_SECONDS = 2.0
 
 
@@ -115,8 +115,9 @@ def report(coverage: Coverage, failed: list[Result], seconds: float, quiet: bool
         print("\n".join(coverage.table()))
     print(
         f"{len(failed)} violations in {coverage.seeds} seeds ({coverage.steps} steps, {coverage.commands} commands, "
-        f"{coverage.seeds / max(seconds, 1e-9):.1f} seeds/s; slowest core {coverage.core_us_max / 1000:.0f} ms)"
+        f"{coverage.seeds / max(seconds, 1e-9):.1f} seeds/s)"
     )
+    print(coverage.progress())
     if failed:
         return 1
     missing = coverage.missing()

@@ -37,13 +37,29 @@ EVENTS = (
     "crash_torn_group",
     "crash_after_append",
     "crash_after_sync",
+    "crash_torn_record",
     "restart",
+    "slow_start",
     "rotten_values",
+    "flipped_header",
+    "lost_write",
+    "misdirected_write",
+    "quarantine",
+    "quarantined_node_learned",
+    "wiped_directory",
+    "foreign_frame_refused",
+    "idle_mark",
+    "new_segment",
     "power_loss",
     "pause",
+    "suspend",
     "clog",
+    "swizzle",
     "selective",
     "disk_hang",
+    "disk_error",
+    "disk_full",
+    "disk_full_waits",
     "control_stall",
     "transfer",
     "partition_halves",
@@ -52,6 +68,7 @@ EVENTS = (
     "partition_majorities_ring",
     "partition_one_way",
     "partition_random_links",
+    "heal_link_by_link",
     "intent_campaign",
     "intent_lead",
     "intent_dropped",
@@ -69,7 +86,7 @@ class Coverage:
         self.seeds = 0
         self.steps = 0
         self.commands = 0
-        self.core_us_max = 0
+        self.core_timeouts: list[float] = []
         self.sent: Counter[str] = Counter()
         self.delivered: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
@@ -82,12 +99,23 @@ class Coverage:
             self.seeds += 1
             self.steps += result.steps
             self.commands += result.commands
-            self.core_us_max = max(self.core_us_max, result.core_us)
+            self.core_timeouts.extend(us / result.election_timeout_us for us in result.core_us)
             self.sent += result.sent
             self.delivered += result.delivered
             self.dropped += result.dropped
             self.duplicated += result.duplicated
             self.events += result.events
+
+    def progress(self) -> str:
+        """Say how long cores took until fresh commands were committed, in election timeouts."""
+        times = sorted(self.core_timeouts)
+        if not times:
+            return "no core was asked for progress"
+        median, p99 = times[len(times) // 2], times[len(times) * 99 // 100]
+        return (
+            f"{len(times)} cores made progress after {median:.1f} election timeouts (median), "
+            f"{p99:.1f} (p99), {times[-1]:.1f} (maximum)"
+        )
 
     def missing(self) -> list[str]:
         """Return what was never seen; not empty means that the run is void."""

@@ -1,11 +1,12 @@
-"""Bad luck on a schedule: crashes, power loss, pauses, partitions, slow links, slow disks, a slow control thread."""
+"""Bad luck on a schedule: crashes, power loss, pauses, leaping clocks, partitions, slow links, disks that hang,
+fail or are full, a slow control thread."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from paxos import messages
-from paxos.sim.network import SHAPES, random_links
+from paxos.sim.network import SHAPES, Link, random_links
 from paxos.sim.node import CrashPoint, Node
 from paxos.sim.parameters import FRAGILE_KINDS
 
@@ -69,6 +70,13 @@ class Faults:
         else:
             node.crash_point = point
 
+    def _victim_crash(self) -> None:
+        """Crash a node whose disk may be damaged, so that it has to read it."""
+        world = self.world
+        up = [node for node in world.nodes.values() if node.up and node.id in world.damage.victims]
+        if up:
+            world.crash(world.rng.choice(up))
+
     def _power_loss(self) -> None:
         self.world.count("power_loss")
         for node in self.world.nodes.values():
@@ -96,9 +104,49 @@ class Faults:
         world.schedule(world.now_us + length, self._heal, self._cut_version)
 
     def _heal(self, version: int) -> None:
+        """End a partition: all links at once, or one after the other in random order."""
+        if version != self._cut_version or not self.running:
+            return
+        world = self.world
+        if world.chance(0.5):
+            world.network.heal()
+            world.trace_event("heal", 0)
+            return
+        world.count("heal_link_by_link")
+        links = sorted(world.network.cut)
+        world.rng.shuffle(links)
+        at_us = world.now_us
+        for link in links:
+            at_us += int(world.rng.expovariate(1.0) * 20_000)
+            world.schedule(at_us, self._join, version, link)
+
+    def _join(self, version: int, link: Link) -> None:
         if version == self._cut_version and self.running:
-            self.world.network.heal()
-            self.world.trace_event("heal", 0)
+            self.world.network.cut.discard(link)
+            self.world.trace_event("join", 0, link=link)
+
+    def _swizzle(self) -> None:
+        """Clog some links one after the other, and unclog them later in another order."""
+        world = self.world
+        links = sorted(random_links(list(world.nodes), world.rng))
+        if not links:
+            return
+        world.count("swizzle")
+        at_us = world.now_us
+        for action in (self._clog_all, self._unclog_all):
+            world.rng.shuffle(links)
+            for link in links:
+                at_us += int(world.rng.expovariate(1.0) * 20_000)
+                world.schedule(at_us, action, link)
+            at_us += int(world.rng.expovariate(1.0) * 200_000)
+
+    def _clog_all(self, link: Link) -> None:
+        if self.running and link not in self.world.network.perfect:
+            self.world.network.swizzle(link)
+
+    def _unclog_all(self, link: Link) -> None:
+        if self.running:
+            self.world.network.unswizzle(link)
 
     def _clog(self) -> None:
         world = self.world
@@ -127,8 +175,34 @@ class Faults:
     def _disk_hang(self) -> None:
         node = self._victim()
         if node is not None:
+            length = self.world.rng.choice([200_000, 800_000, 5_000_000]) * self.world.rng.uniform(0.1, 1.0)
             self.world.count("disk_hang")
-            node.disk_hangs_until = self.world.now_us + int(self.world.rng.uniform(20_000, 800_000))
+            node.disk_hangs_until = self.world.now_us + int(length)
+
+    def _disk_error(self) -> None:
+        """Let the next append or sync of a node fail, whichever comes first."""
+        node = self._victim()
+        if node is not None:
+            node.disk_error = True
+
+    def _disk_full(self) -> None:
+        """Let the space of a node run out, first but for a reserve, then altogether, and come back."""
+        node = self._victim()
+        if node is not None:
+            rng = self.world.rng
+            self.world.count("disk_full")
+            node.disk_full_from = self.world.now_us + int(rng.uniform(0, 200_000))
+            node.disk_low_until = node.disk_full_from + int(rng.uniform(0, 600_000))
+
+    def _suspend(self) -> None:
+        """Stop a node for a moment in which its clock leaps ahead, by up to an hour."""
+        node = self._victim()
+        if node is not None:
+            rng = self.world.rng
+            self.world.count("suspend")
+            self.world.pause(node, int(rng.uniform(0, 50_000)))
+            ahead_us = rng.choice([100_000, 1_000_000, 60_000_000, 3_600_000_000]) * rng.uniform(0.1, 1.0)
+            node.clock.jump(self.world.now_us, int(ahead_us))
 
     def _control_stall(self) -> None:
         node = self._victim()

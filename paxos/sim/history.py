@@ -148,6 +148,9 @@ class History:
         submitted: (origin, incarnation) to the commands in ticket order.
         log: what every node must apply: slot 1 is ``log[0]``.
         acknowledged: command to its index, as its proposer was told.
+        votes_ever: node to slot to {ballot: value}: every durable vote of the bound storage, readable or not.
+        quarantined: nodes whose disk cannot be trusted: they may only learn.
+        foreign: nodes that started from another storage than the one that was bound: nothing of theirs counts.
         events: named things that happened, for the coverage report.
     """
 
@@ -156,6 +159,9 @@ class History:
         self.quorum = len(members) // 2 + 1
         self.durable = {node: Durable() for node in members}
         self.promised_ever = dict.fromkeys(members, 0)
+        self.votes_ever: dict[int, dict[int, dict[int, Held]]] = {node: {} for node in members}
+        self.quarantined: set[int] = set()
+        self.foreign: set[int] = set()
         self.proposals: dict[tuple[int, int], Held] = {}
         self.votes: dict[tuple[int, int], set[int]] = {}
         self.ballots_of_slot: dict[int, list[int]] = {}
@@ -212,8 +218,8 @@ class History:
         return prefix
 
     def highest_vote_below(self, node: int, slot: int, ballot: int) -> tuple[int, Held] | None:
-        """Return the vote of ``node`` in ``slot`` with the highest ballot below ``ballot``."""
-        votes = self.durable[node].votes.get(slot)
+        """Return the vote that ``node`` ever cast in ``slot`` with the highest ballot below ``ballot``."""
+        votes = self.votes_ever[node].get(slot)
         if not votes:
             return None
         below = [b for b in votes if b < ballot]

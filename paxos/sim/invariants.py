@@ -195,9 +195,15 @@ def check_record(history: History, node: int, record: RecordView) -> None:
     """Check one record that has become durable on ``node``, and remember it."""
     state = history.durable[node]
     i6_promise_is_monotone(node, state, record)
+    if node in history.quarantined:
+        h5_quarantine_writes_no_vote(node, state, record)
+    if node in history.foreign:
+        state.add(record)  # its own business: nobody may listen to it
+        return
     if record.kind == RECORD_ACCEPT:
         held = (record.value_kind, record.value or b"")
         check_proposal(history, record.slot, record.ballot, held, f"the log of node {node}")
+        history.votes_ever[node].setdefault(record.slot, {})[record.ballot] = held
         if history.add_vote(node, record.slot, record.ballot):
             i3_consistency(history, record.slot, held, record.ballot)
             history.add_chosen(record.slot, held, record.ballot)
@@ -218,11 +224,14 @@ def check_record(history: History, node: int, record: RecordView) -> None:
 
 
 def i5_restart_loses_nothing(history: History, node: int, records: list[RecordView]) -> None:
-    """I5, I6: what was durable before a crash is durable after it."""
+    """I5, I6: what was durable before a crash is durable after it, unless the disk is known to be damaged."""
     before = history.durable[node]
     after = Durable()
     for record in records:
         after.add(record)
+    history.durable[node] = after
+    if node in history.quarantined:
+        return
     if after.promised < before.promised:
         raise Violation(
             "I6",
@@ -237,7 +246,57 @@ def i5_restart_loses_nothing(history: History, node: int, records: list[RecordVi
     for slot, votes in before.votes.items():
         # A vote whose value has rotted since was cast all the same.
         after.votes.setdefault(slot, {}).update(votes)
-    history.durable[node] = after
+
+
+# --- disks that cannot be trusted ----------------------------------------------------------------------------
+
+VOTING_FRAMES = {
+    wire.Kind.PREPARE,
+    wire.Kind.PROMISE,
+    wire.Kind.OPEN,
+    wire.Kind.ACCEPT,
+    wire.Kind.ACCEPT_REF,
+    wire.Kind.ACCEPTED,
+    wire.Kind.DECIDE,
+}
+
+
+def h5_quarantine_writes_no_vote(node: int, state: Durable, record: RecordView) -> None:
+    """h5: a node whose promises may be lost writes neither a promise nor a vote."""
+    if record.kind in (RECORD_PROMISE, RECORD_ACCEPT) or (
+        record.kind == RECORD_MARK and record.ballot > state.promised
+    ):
+        raise Violation(
+            "H5",
+            f"node {node} is in quarantine and wrote a record of kind {record.kind} at {text(record.ballot)}",
+        )
+
+
+def h5_quarantine_sends_no_vote(frame: wire.Frame) -> None:
+    """h5: nothing that could count comes from a node in quarantine; a Pong says that it does not vote."""
+    if frame.kind in VOTING_FRAMES:
+        raise Violation("H5", f"node {frame.sender} is in quarantine and sends {wire.KIND_NAMES[frame.kind]}")
+    if frame.kind == wire.Kind.PONG and wire.pong(frame.data).flags & (
+        codec.PongFlag.PONG_VOTES | codec.PongFlag.PONG_LEADS
+    ):
+        raise Violation("H5", f"node {frame.sender} is in quarantine and says in a Pong that it votes")
+
+
+def s1_foreign_frame_is_not_admitted(node: int, data: bytes, admitted: int) -> None:
+    """S1: a frame from a storage that is not the bound one is dropped at the gate; only a Hello is looked at."""
+    frame = wire.view(data)
+    if admitted and frame.kind != wire.Kind.HELLO:
+        raise Violation(
+            "S1",
+            f"node {node} took a {wire.KIND_NAMES[frame.kind]} of node {frame.sender}, incarnation "
+            f"{frame.incarnation}, from a storage that was never bound",
+        )
+
+
+def d8_poisoned_is_silent(node: int, effects: list[object], leads: bool) -> None:
+    """D8: after a failed append or sync a node says nothing, writes nothing and leads nobody."""
+    if effects or leads:
+        raise Violation("D8", f"node {node} goes on after a disk error: leads {leads}, {effects[:3]}")
 
 
 # --- frames --------------------------------------------------------------------------------------------------
@@ -321,15 +380,15 @@ def i7_promise_is_complete(history: History, frame: wire.Frame, reported: dict[i
     Slots up to the ``chosen_upto`` that the promise carries may be left out: the candidate must learn those.
     """
     node = frame.sender
-    for slot in history.durable[node].votes:
+    for slot, votes in history.durable[node].votes.items():
         if slot < frame.slot or slot <= upto:
             continue
-        vote = history.highest_vote_below(node, slot, frame.ballot)
-        if vote is not None and reported.get(slot, 0) < vote[0]:
+        highest = max((ballot for ballot in votes if ballot < frame.ballot), default=0)
+        if reported.get(slot, 0) < highest:
             raise Violation(
                 "I7",
                 f"node {node} promised {text(frame.ballot)} from {frame.slot} and reported "
-                f"{text(reported.get(slot, 0))} for slot {slot}, where it voted at {text(vote[0])}",
+                f"{text(reported.get(slot, 0))} for slot {slot}, where it voted at {text(highest)}",
             )
 
 

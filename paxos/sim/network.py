@@ -87,6 +87,7 @@ class Network:
     Attributes:
         cut: directed links ``(sender, receiver)`` that carry nothing.
         clogged: directed links and the extra delay in microseconds on them.
+        swizzled: directed links that hold everything back, and what they hold.
         selective: directed links and the frame kinds that do not pass there (h22, h25).
         kind_loss: frame kinds that are lost more often, and how often.
         filters: every frame must pass all of them (scenarios drop chosen frames with these).
@@ -97,6 +98,7 @@ class Network:
         self.world = world
         self.cut: set[Link] = set()
         self.clogged: dict[Link, int] = {}
+        self.swizzled: dict[Link, list[wire.Frame]] = {}
         self.filters: list[Filter] = []
         self.selective: dict[Link, frozenset[int]] = {}
         self.perfect: set[Link] = set()
@@ -135,6 +137,9 @@ class Network:
         if parameters.duplicate and rng.random() < parameters.duplicate:
             copies = 2
             self.duplicated[kind] += 1
+        if link in self.swizzled:
+            self.swizzled[link].append(frame)
+            return
         for _ in range(copies):
             arrival = world.now_us + 50 + int(rng.expovariate(1.0) * parameters.delay_us)
             arrival += self.clogged.get(link, 0)
@@ -150,17 +155,31 @@ class Network:
         self.delivered[frame.kind] += 1
         self.world.deliver(frame)
 
+    def swizzle(self, link: Link) -> None:
+        """Hold everything back that is sent on ``link`` from now on."""
+        self.swizzled.setdefault(link, [])
+
+    def unswizzle(self, link: Link) -> None:
+        """Let ``link`` deliver all that it held back, and carry frames again."""
+        world = self.world
+        for frame in self.swizzled.pop(link, ()):
+            arrival = world.now_us + int(world.rng.expovariate(1.0) * world.parameters.delay_us)
+            world.schedule(arrival, self._deliver, frame)
+
     def heal(self) -> None:
         """Join and unclog all links."""
         self.cut = set()
         self.clogged = {}
         self.selective = {}
+        for link in sorted(self.swizzled):
+            self.unswizzle(link)
 
     def connect(self, members: Iterable[int]) -> None:
         """Make every link among ``members`` prompt and reliable, and keep it so."""
         clique = set(permutations(members, 2))
         self.cut -= clique
         self.perfect |= clique
-        for link in clique:
+        for link in sorted(clique):
             self.clogged.pop(link, None)
             self.selective.pop(link, None)
+            self.unswizzle(link)

@@ -17,10 +17,17 @@ from paxos._core import codec
 from paxos._core.effects import ChosenView, RecordView
 from paxos.control import Control
 from paxos.engine import Engine
+from paxos.membership import first_incarnation
 from paxos.sim import wire
+from paxos.sim.clock import Clock
 from paxos.sim.disk import MemoryDisk
-from paxos.sim.history import RECORD_INCARNATION, Marks
-from paxos.sim.invariants import Violation, i7_recovered_state_is_the_disk
+from paxos.sim.history import RECORD_INCARNATION, RECORD_MARK, Marks
+from paxos.sim.invariants import (
+    Violation,
+    d8_poisoned_is_silent,
+    i7_recovered_state_is_the_disk,
+    s1_foreign_frame_is_not_admitted,
+)
 
 if TYPE_CHECKING:
     from paxos.sim.world import World
@@ -29,6 +36,7 @@ CLUSTER = 0x5EED
 FAR_FUTURE_US = 1 << 62
 TICK_US_MIN = 100
 CLOCK_US_MAX = 1 << 40
+DISK_FULL_RETRY_US = 5_000
 
 
 class CrashPoint(enum.Enum):
@@ -37,6 +45,10 @@ class CrashPoint(enum.Enum):
     NOW = "now"
     AFTER_APPEND = "after_append"
     AFTER_SYNC = "after_sync"
+
+
+class Foreign(bytes):
+    """A frame that was sent from a storage which no configuration has bound to the sender's id."""
 
 
 class MemoryLog:
@@ -66,13 +78,18 @@ class Node:
     Attributes:
         up: it runs (perhaps paused or waiting for its disk).
         incarnation: grows with every start, durable before the first frame.
+        config: its own limits.
+        storage: identity of its directory.
         disk: survives crashes; everything else does not.
-        clock_us: what this node's clock shows beyond the world's; every life has another.
+        clock: what it believes to be the time; every life has another.
+        disk_error: its next sync, or the present one, will fail.
+        disk_low_until, disk_full_from: its disk has little space, and from when on none at all.
     """
 
     def __init__(self, world: World, node_id: int) -> None:
         self.world = world
         self.id = node_id
+        self.config = world.parameters.config_of(node_id)
         self.storage = node_id.to_bytes(2, "big") * 8
         self.disk: MemoryDisk = world.disk_class()
         self.up = False
@@ -81,7 +98,10 @@ class Node:
         self.paused_until = 0
         self.control_stalled_until = 0
         self.disk_hangs_until = 0
-        self.clock_us = 0
+        self.disk_low_until = 0
+        self.disk_full_from = FAR_FUTURE_US
+        self.disk_error = False
+        self.clock = Clock()
         self.crash_point: CrashPoint | None = None
         self.engine: Any = None
         self.control: Any = None
@@ -95,6 +115,11 @@ class Node:
         self.waiting: deque[bytes] = deque()
         self.next_ticket = 1
         self.syncing = False
+        self.disk_error = False
+        self._sync_number = 0
+        self._touched_us = 0
+        self._mark_at = FAR_FUTURE_US
+        self._segment_records = 0
         self._run_at = FAR_FUTURE_US
         self._control_at = FAR_FUTURE_US
         self._cold_last = 0
@@ -110,39 +135,33 @@ class Node:
         self.up = True
         self.crash_point = None
         self.paused_until = self.control_stalled_until = self.disk_hangs_until = 0
-        self._rot()
-        world.observer.on_restart(self.id, self.disk.durable)
+        world.damage.before_start(self)
+        records, is_untrusted = self.disk.read()
+        world.observer.on_restart(self.id, records, is_untrusted)
         self.incarnation = self._next_incarnation()
-        self.clock_us = world.rng.randrange(CLOCK_US_MAX)
+        self.clock = Clock(world.now_us, world.rng.randrange(CLOCK_US_MAX), world.drift_ppm(self))
         self.engine = self.build_engine()
+        if is_untrusted:
+            self.engine.acceptor_role.quarantine()
+            world.count("quarantine")
         self.marks = Marks()
-        self.recover()
+        self.recover(records)
         self._check_recovery()
         self._write_incarnation()
         self.log = MemoryLog()
         self.control = self.build_control()
-        world.trace_event("start", self.id, incarnation=self.incarnation, records=len(self.disk.durable))
+        world.trace_event(
+            "start", self.id, incarnation=self.incarnation, records=len(records), quarantined=is_untrusted
+        )
+        if world.chance(world.parameters.slow_start):
+            world.count("slow_start")
+            world.pause(self, int(world.rng.uniform(10_000, 400_000)))
         self.wake(world.now_us)
         self._wake_control(world.now_us)
 
-    def _rot(self) -> None:
-        """Now and then some values on the disk of one of the unlucky minority are no longer readable.
-
-        Not before its log says that slot 1 is chosen: until then phase 1 needs sound promises of all [h13].
-        """
-        world = self.world
-        if (
-            self.id in world.rotting
-            and world.history.durable[self.id].mark
-            and world.chance(world.parameters.rot)
-        ):
-            damaged = self.disk.rot(world.rng, world.rng.randint(1, 5))
-            world.counts["rotten_values"] += damaged
-            world.trace_event("rot", self.id, count=damaged)
-
-    def recover(self) -> None:
-        """Replay the disk into the new engine."""
-        for record in self.disk.durable:
+    def recover(self, records: list[RecordView]) -> None:
+        """Replay what the disk gives back into the new engine."""
+        for record in records:
             self.engine.recover_record(record)
         self.engine.recovered()
 
@@ -152,8 +171,9 @@ class Node:
         i7_recovered_state_is_the_disk(self.world.history, self.id, accepted, seen["slots_base"])
 
     def _next_incarnation(self) -> int:
-        """Return a number above every incarnation that the disk knows."""
-        return 1 + max((r.slot for r in self.disk.durable if r.kind == RECORD_INCARNATION), default=0)
+        """Return a number above every incarnation that the disk knows; a new directory starts with its own."""
+        known = max((r.slot for r in self.disk.durable if r.kind == RECORD_INCARNATION), default=0)
+        return known + 1 if known else first_incarnation(self.storage)
 
     def _write_incarnation(self) -> None:
         (position,) = self.disk.reserve(1)
@@ -164,7 +184,7 @@ class Node:
     def build_engine(self) -> Engine:
         """Return the engine of this life."""
         members = dict.fromkeys(self.world.nodes, None)
-        return Engine(self.id, CLUSTER, self.incarnation, self.storage, members, self.world.parameters.config)
+        return Engine(self.id, CLUSTER, self.incarnation, self.storage, members, self.config)
 
     def build_control(self) -> Control:
         """Return the control plane of this life, with randomness of its own."""
@@ -176,14 +196,14 @@ class Node:
             proposer=self.engine.proposer_role,
             learner=self.engine.learner_role,
             log=self.log,
-            config=self.world.parameters.config,
+            config=self.config,
             random=random.Random(self.world.rng.getrandbits(64)),
         )
 
     def crash(self, keep: int | None = None) -> None:
         """Lose power now; of what was appended since the last sync, a prefix may survive."""
         world = self.world
-        before = self.disk.lost
+        before, torn = self.disk.lost, self.disk.torn
         kept = self.disk.crash(world.rng, keep)
         world.observer.on_durable(self.id, kept)
         lost = self.disk.lost - before
@@ -192,6 +212,7 @@ class Node:
             world.count("crash_lost_records")
         if lost and kept:
             world.count("crash_torn_group")
+        world.counts["crash_torn_record"] += self.disk.torn - torn
         world.trace_event("crash", self.id, kept=len(kept), lost=lost)
         self.up = False
         self.life += 1
@@ -230,28 +251,55 @@ class Node:
             self.wake(self.paused_until)
             return
         engine = self.engine
+        local_us = self.clock.read(now)
+        engine.disk_low(now < self.disk_low_until)
         while self.inbox:
-            engine.step(self.inbox.popleft(), now + self.clock_us)
+            frame = self.inbox.popleft()
+            if type(frame) is Foreign:
+                self._step_foreign(frame, local_us)
+            else:
+                engine.step(frame, local_us)
         while self.mailbox:
             engine.act(self.mailbox.popleft())
-        engine.tick(now + self.clock_us)
+        engine.tick(local_us)
         self._offer()
         self._check_fault()
         self.carry_out()
 
+    def _step_foreign(self, frame: bytes, local_us: int) -> None:
+        """Step a frame from a disk that this node must refuse, and see that it does."""
+        is_bound = bool(self.engine.glance()["config_slot"])
+        before = self.engine.counters()["frames"]
+        self.engine.step(frame, local_us)
+        if is_bound:
+            s1_foreign_frame_is_not_admitted(self.id, frame, self.engine.counters()["frames"] - before)
+            self.world.count("foreign_frame_refused")
+
     def carry_out(self) -> None:
         """Send what may leave at once, append, and start the sync."""
-        world = self.world
         ready = self.engine.effects
         self.send(ready.take_send_now())
         records = ready.records
         if not records:
             self.finish()
             return
+        self.append(records)
+
+    def append(self, records: list[RecordView]) -> None:
+        """Append one group and start its sync; a full disk takes nothing until there is space again."""
+        world = self.world
+        now = world.now_us
+        if self.disk_full_from <= now < self.disk_low_until:
+            world.count("disk_full_waits")
+            self.syncing = True
+            world.schedule(now + DISK_FULL_RETRY_US, self._append_again, self.life, records)
+            return
+        self.syncing = False
+        self._begin_segment(len(records))
         positions = self.disk.reserve(len(records))
         placed = []
         for index, record in enumerate(records):
-            ready.set_position(index, positions[index])
+            self.engine.effects.set_position(index, positions[index])
             placed.append(record._replace(position=positions[index]))
         self.disk.append(placed)
         world.trace_records(self.id, placed)
@@ -264,19 +312,67 @@ class Node:
             self.synced()
         else:
             self.syncing = True
-            world.schedule(world.now_us + delay, self._sync_done, self.life)
+            world.schedule(now + delay, self._sync_done, self.life, self._sync_number)
 
-    def _sync_done(self, life: int) -> None:
+    def end_hang(self) -> None:
+        """Let a sync that hangs come back now."""
+        now = self.world.now_us
+        self.disk_hangs_until = min(self.disk_hangs_until, now)
+        self.disk_low_until = min(self.disk_low_until, now)
+        if self.syncing and self.disk.pending:
+            self.world.schedule(now, self._sync_done, self.life, self._sync_number)
+
+    def _append_again(self, life: int, records: list[RecordView]) -> None:
         if life != self.life:
             return
         if self.world.now_us < self.paused_until:
-            self.world.schedule(self.paused_until, self._sync_done, life)
+            self.world.schedule(self.paused_until, self._append_again, life, records)
             return
+        self.append(records)
+
+    def _begin_segment(self, count: int) -> None:
+        """Repeat at the head of each new segment what the log has said so far, as the real log does."""
+        limit = self.world.parameters.segment_records
+        self._segment_records += count
+        if limit and self._segment_records > limit:
+            self._segment_records = count
+            self.world.count("new_segment")
+            self._append_mark()
+
+    def _append_mark(self) -> None:
+        """Append a record that says what is promised and how far is chosen."""
+        roles = self.engine
+        (position,) = self.disk.reserve(1)
+        mark = RecordView(
+            kind=RECORD_MARK,
+            value_kind=0,
+            group=0,
+            slot=roles.acceptor_role.trimmed,
+            ballot=self.world.history.durable[self.id].promised,
+            mark=roles.learner_role.chosen_upto,
+            value_crc=0,
+            position=position,
+            value=None,
+        )
+        self.disk.append([mark])
+        self.world.trace_records(self.id, [mark])
+
+    def _sync_done(self, life: int, number: int) -> None:
+        if life != self.life or number != self._sync_number:
+            return
+        if self.world.now_us < self.paused_until:
+            self.world.schedule(self.paused_until, self._sync_done, life, number)
+            return
+        self._sync_number += 1
         self.syncing = False
         self.synced()
 
     def synced(self) -> None:
         """The records are durable: check them, then let go what waited for that."""
+        if self.disk_error:
+            self.fail_disk()
+            return
+        self._note_sync()
         self.world.observer.on_durable(self.id, self.disk.sync())
         if self.crash_point is CrashPoint.AFTER_SYNC:
             self.world.count("crash_after_sync")
@@ -284,11 +380,55 @@ class Node:
             return
         self.finish()
 
+    def fail_disk(self) -> None:
+        """The append or the sync has failed: nothing of that group is ever said, and the node stops [D8].
+
+        What of it reached the disk is open, as after a crash.
+        """
+        world = self.world
+        self.disk_error = False
+        world.count("disk_error")
+        engine = self.engine
+        engine.effects.take_chosen()  # from the disk, not from what failed
+        engine.disk_failed()
+        local_us = self.clock.read(world.now_us)
+        for frame in list(self.inbox)[:3]:
+            engine.step(frame, local_us)
+        engine.durable(local_us)
+        engine.tick(local_us + 1_000_000)
+        ready = engine.effects
+        left = [*ready.take_send_now(), *ready.take_send_after_sync(), *ready.records, *ready.take_chosen()]
+        d8_poisoned_is_silent(self.id, left, bool(engine.is_leader))
+        world.crash(self)
+
+    def _note_sync(self) -> None:
+        """After a while without another sync the log says how far it was synced."""
+        self._touched_us = self.world.now_us
+        if self._mark_at == FAR_FUTURE_US:
+            self._mark_at = self.world.now_us + self.config.idle_mark_ms * 1000
+            self.world.schedule(self._mark_at, self._mark_idle, self.life)
+
+    def _mark_idle(self, life: int) -> None:
+        if life != self.life:
+            return
+        now = self.world.now_us
+        due = max(self._touched_us + self.config.idle_mark_ms * 1000, self.paused_until)
+        if self.syncing or now < due:
+            self._mark_at = max(due, now + 1000)
+            self.world.schedule(self._mark_at, self._mark_idle, life)
+            return
+        self._mark_at = FAR_FUTURE_US
+        if self.disk_full_from <= now < self.disk_low_until:
+            return  # the next sync asks for another one
+        self._append_mark()
+        self.world.count("idle_mark")
+        self.world.observer.on_durable(self.id, self.disk.sync())
+
     def finish(self) -> None:
         """Steps 3 to 6 of effects.pxd."""
         world = self.world
         engine = self.engine
-        engine.durable(world.now_us + self.clock_us)
+        engine.durable(self.clock.read(world.now_us))
         self._check_fault()
         ready = engine.effects
         self.send(ready.take_send_after_sync())
@@ -300,14 +440,12 @@ class Node:
         if self.inbox or self.mailbox or ready.records or (self.waiting and engine.room):
             self.wake(world.now_us + 1)
         else:
-            deadline = engine.deadline_us - self.clock_us
-            if deadline < FAR_FUTURE_US:
-                self.wake(max(deadline, world.now_us + TICK_US_MIN))
+            self.wake(max(self.clock.when(engine.deadline_us), world.now_us + TICK_US_MIN))
         world.after_step(self)
 
     def _offer(self) -> None:
         """Seal what has gathered, as the batcher does, while the engine has room."""
-        limit = self.world.parameters.config.batch_bytes_max
+        limit = self.config.batch_bytes_max
         while self.waiting and self.engine.room:
             commands = [self.waiting.popleft()]
             size = len(commands[0]) + 4
@@ -322,8 +460,9 @@ class Node:
 
     def send(self, frames: list[tuple[int, bytes]]) -> None:
         """Hand frames to the network, past the observer."""
+        is_foreign = self.id in self.world.history.foreign
         for _, data in frames:
-            self.world.on_send(self, wire.view(data))
+            self.world.on_send(self, wire.view(Foreign(data) if is_foreign else data))
 
     def apply(self, chosen: ChosenView) -> None:
         """Feed one chosen slot to the state machine (the observer keeps the hash chain)."""
@@ -381,15 +520,16 @@ class Node:
             self.post(intent)
         deadline = self.control.deadline_us
         if deadline is not None:
-            self._wake_control(max(deadline - self.clock_us, now + TICK_US_MIN))
+            self._wake_control(max(self.clock.when(deadline), now + TICK_US_MIN))
 
     def _ask_control(self, now: int) -> list[Any]:
         """Feed the control plane; an exception there would end the control thread for good."""
         intents: list[Any] = []
+        local_us = self.clock.read(now)
         try:
             while self.control_inbox:
-                intents.extend(self.control.on_frame(self.control_inbox.popleft(), now + self.clock_us))
-            intents.extend(self.control.tick(now + self.clock_us))
+                intents.extend(self.control.on_frame(self.control_inbox.popleft(), local_us))
+            intents.extend(self.control.tick(local_us))
         except Exception as error:
             raise Violation("CONTROL", f"node {self.id}: {type(error).__name__}: {error}") from error
         return intents

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from paxos._core.effects import ChosenView, RecordView
 from paxos.sim import invariants as check
 from paxos.sim import wire
-from paxos.sim.history import BATCH, History
+from paxos.sim.history import BATCH, Durable, History
 
 Kind = wire.Kind
 
@@ -37,6 +37,8 @@ class Observer:
 
     def on_send(self, frame: wire.Frame) -> None:
         """Check one frame as it leaves its node."""
+        if frame.sender in self.history.quarantined:
+            check.h5_quarantine_sends_no_vote(frame)
         handler = self._on.get(frame.kind)
         if handler is not None:
             handler(frame)
@@ -120,10 +122,19 @@ class Observer:
         for record in records:
             check.check_record(self.history, node, record)
 
-    def on_restart(self, node: int, records: list[RecordView]) -> None:
+    def on_restart(self, node: int, records: list[RecordView], is_untrusted: bool = False) -> None:
         """Check what a node finds on its disk when it starts."""
+        if is_untrusted:
+            self.history.quarantined.add(node)
         check.i5_restart_loses_nothing(self.history, node, records)
         self.history.applied_upto[node] = 0
+
+    def on_wiped(self, node: int) -> None:
+        """Note that ``node`` will start from an empty directory: what its id said so far stays said."""
+        history = self.history
+        history.foreign.add(node)
+        history.quarantined.discard(node)
+        history.durable[node] = Durable()
 
     # --- the application -------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from paxos.sim import parameters as swarm
 from paxos.sim import wire
 from paxos.sim.invariants import Violation
+from paxos.sim.network import random_links
 from paxos.sim.node import Node
 from paxos.sim.parameters import Parameters
 from paxos.sim.trace import Trace
@@ -23,6 +24,7 @@ from paxos.sim.world import World
 CORE_BUDGET_TIMEOUTS = 60
 CONVERGE_BUDGET_TIMEOUTS = 60
 FRESH_COMMANDS = 3
+CORES_MAX = 4
 
 
 @dataclass(slots=True)
@@ -31,7 +33,8 @@ class Result:
 
     Attributes:
         violation: ``None``, or what was broken.
-        core_us: virtual time from the heal until fresh commands were committed in the core.
+        core_us: for every core of the liveness phase, the virtual time until fresh commands were committed in it.
+        election_timeout_us: of the cluster; the measure of these times.
         sent, delivered, dropped, duplicated: frames by kind name.
         events: faults and other happenings by name.
     """
@@ -41,7 +44,8 @@ class Result:
     steps: int = 0
     slots: int = 0
     commands: int = 0
-    core_us: int = 0
+    core_us: list[int] = field(default_factory=list)
+    election_timeout_us: int = 1
     virtual_us: int = 0
     digest: str = ""
     sent: Counter[str] = field(default_factory=Counter)
@@ -59,8 +63,8 @@ def by_name(counter: Counter[int]) -> Counter[str]:
 def election_timeout_us(world: World) -> int:
     """Return the election timeout that the cluster was given, plus what its disks and threads may add."""
     parameters = world.parameters
-    slack = 20 * (parameters.sync_us + parameters.control_us)
-    return parameters.config.election_timeout_ms * 1000 + slack
+    sync_us = max(parameters.sync_us_of(node) for node in world.nodes)
+    return parameters.config.election_timeout_ms * 1000 + 20 * (sync_us + parameters.control_us)
 
 
 def knows_first_configuration(world: World, node: Node) -> bool:
@@ -73,8 +77,9 @@ def choose_core(world: World) -> list[Node]:
 
     All of them, too, where values have rotted: what is left of a vote may be outside any smaller core.
     """
-    nodes = list(world.nodes.values())
-    majority = len(nodes) // 2 + 1
+    gone = world.history.quarantined | world.history.foreign
+    nodes = [node for node in world.nodes.values() if node.id not in gone]
+    majority = len(world.nodes) // 2 + 1
     core = world.rng.sample(nodes, world.rng.randint(majority, len(nodes)))
     if not world.counts["rotten_values"] and any(knows_first_configuration(world, node) for node in core):
         return core
@@ -89,52 +94,93 @@ def all_applied(world: World, nodes: list[Node], commands: list[bytes]) -> bool:
     return all(node.up and world.history.applied_upto[node.id] == end for node in nodes)
 
 
-def freeze_outside(world: World, core: list[Node]) -> None:
-    """Stop all faults; make the core perfect; leave the rest in the state in which it is."""
+def stop_faults(world: World) -> None:
+    """Let nothing new go wrong."""
     world.faults.stop()
     world.clients.stop()
-    world.rotting = []
+    world.damage.stop()
     world.restart_crashed = True
-    for node in core:
-        node.paused_until = min(node.paused_until, world.now_us)
-        node.control_stalled_until = min(node.control_stalled_until, world.now_us)
-        node.disk_hangs_until = min(node.disk_hangs_until, world.now_us)
-        node.crash_point = None
-        if not node.up:
-            node.start()
-        node.wake(world.now_us)
-    for node in world.nodes.values():
-        if node not in core:
-            node.crash_point = None
-            if not node.up:
-                node.life += 1  # its restart is off: it stays down
     # A link that for ever passes heartbeats but not proposals, to a leader outside: nobody could tell.
     world.network.selective = {}
     world.network.kind_loss = {}
+    for node in world.nodes.values():
+        node.crash_point = None
+        node.disk_error = False
+
+
+def freeze_outside(world: World, core: list[Node]) -> None:
+    """Make the core perfect; leave the rest in the state in which it is."""
+    world.network.perfect = set()
     world.network.connect(node.id for node in core)
+    for node in core:
+        mend(world, node)
+    for node in world.nodes.values():
+        if node not in core and not node.up:
+            node.life += 1  # its restart is off: it stays down
 
 
-def demand_liveness(world: World) -> int:
-    """Run the liveness phase; return how long the core took.
+def mend(world: World, node: Node) -> None:
+    """Let a node run, with a disk that works and has space."""
+    node.paused_until = min(node.paused_until, world.now_us)
+    node.control_stalled_until = min(node.control_stalled_until, world.now_us)
+    node.end_hang()
+    if not node.up:
+        node.start()
+        node.paused_until = min(node.paused_until, world.now_us)
+    node.wake(world.now_us)
+
+
+def trouble_outside(world: World, core: list[Node]) -> None:
+    """Before another core is demanded: cut some links of the nodes outside it, and stop some of them."""
+    inside = {node.id for node in core}
+    links = random_links(list(world.nodes), world.rng)
+    world.network.cut = {link for link in links if not inside.issuperset(link)}
+    for node in world.nodes.values():
+        if node.id in inside or not node.up:
+            continue
+        choice = world.rng.randrange(4)
+        if choice == 0:
+            world.crash(node)
+        elif choice == 1:
+            world.pause(node, int(world.rng.uniform(0.5, 3.0) * election_timeout_us(world)))
+
+
+def demand_progress(world: World, core: list[Node]) -> int:
+    """Demand that the core commits fresh commands; return the virtual time that it took.
 
     Raises:
-        Violation: I17, the core or the whole did not get there in time.
+        Violation: I17, it did not get there in time.
     """
-    core = choose_core(world)
-    world.trace_event("core", 0, members=[node.id for node in core])
     freeze_outside(world, core)
     world.count("core_is_all" if len(core) == len(world.nodes) else "core_is_majority")
+    world.trace_event("core", 0, members=[node.id for node in core])
     began = world.now_us
-    timeout = election_timeout_us(world)
+    budget = CORE_BUDGET_TIMEOUTS * election_timeout_us(world)
     fresh = [world.clients.propose(world.rng.choice(core)) for _ in range(FRESH_COMMANDS)]
-    if not world.run(CORE_BUDGET_TIMEOUTS * timeout, lambda: all_applied(world, core, fresh)):
+    if not world.run(budget, lambda: all_applied(world, core, fresh)):
         raise Violation("I17", stuck(world, core, fresh, "a connected majority"))
-    took = world.now_us - began
+    return world.now_us - began
+
+
+def demand_liveness(world: World) -> list[int]:
+    """Run the liveness phase; return how long each of some random cores took.
+
+    Raises:
+        Violation: I17, a core or the whole did not get there in time.
+    """
+    stop_faults(world)
+    took = [demand_progress(world, choose_core(world))]
+    for _ in range(world.rng.randrange(CORES_MAX)):
+        core = choose_core(world)
+        trouble_outside(world, core)
+        took.append(demand_progress(world, core))
     heal_all(world)
-    everyone = list(world.nodes.values())
+    everyone = [node for node in world.nodes.values() if node.id not in world.history.foreign]
     pending = [command for node in everyone for command in own_commands(world, node)]
-    if not world.run(CONVERGE_BUDGET_TIMEOUTS * timeout, lambda: all_applied(world, everyone, pending)):
+    budget = CONVERGE_BUDGET_TIMEOUTS * election_timeout_us(world)
+    if not world.run(budget, lambda: all_applied(world, everyone, pending)):
         raise Violation("I17", stuck(world, everyone, pending, "the healed cluster"))
+    world.counts["quarantined_node_learned"] += len(world.history.quarantined)
     return took
 
 
@@ -143,10 +189,7 @@ def heal_all(world: World) -> None:
     world.network.heal()
     world.network.connect(list(world.nodes))
     for node in world.nodes.values():
-        node.paused_until = node.control_stalled_until = node.disk_hangs_until = 0
-        if not node.up:
-            node.start()
-        node.wake(world.now_us)
+        mend(world, node)
 
 
 def own_commands(world: World, node: Node) -> list[bytes]:
@@ -188,7 +231,7 @@ def run_seed(
     rng = random.Random(seed)
     drawn = swarm.draw(rng, nodes)
     world = world_class(parameters or drawn, rng, trace=trace)
-    result = Result(seed)
+    result = Result(seed, election_timeout_us=1000 * world.parameters.config.election_timeout_ms)
     try:
         world.start()
         world.clients.start()

@@ -208,6 +208,14 @@ class Scenario:
         """Start a crashed node again."""
         self.node(id).start()
 
+    def wipe(self, id: int) -> None:
+        """Take the directory of a node that is down: it will start from an empty one, under its old id."""
+        self.world.damage.wipe(self.node(id))
+
+    def spoil(self, id: int, count: int = 1) -> None:
+        """Spoil headers on the disk of a node that is down: it will start in quarantine."""
+        self.node(id).disk.distrust(self.world.rng, count)
+
     def pause(self, id: int, ms: float) -> None:
         """Stop a node for a while, as SIGSTOP does."""
         self.world.pause(self.node(id), int(ms * 1000))

@@ -11,6 +11,7 @@ from typing import Any
 from paxos._core.effects import RecordView
 from paxos.sim import invariants, wire
 from paxos.sim.clients import Clients
+from paxos.sim.damage import Damage
 from paxos.sim.disk import MemoryDisk
 from paxos.sim.faults import Faults
 from paxos.sim.history import History, Marks
@@ -32,7 +33,7 @@ class World:
     Attributes:
         now_us: virtual time, starting at one second.
         steps: events carried out so far.
-        rotting: the minority whose disks may lose values.
+        damage: what happens to the disks of a fixed minority.
         counts: faults and other things that happened, by name.
         node_class, disk_class, network_class: replaced by tests that break a rule on purpose.
     """
@@ -52,9 +53,9 @@ class World:
         self._events: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._sequence = 0
         members = list(range(1, parameters.nodes + 1))
-        self.rotting = members[: (parameters.nodes - 1) // 2] if parameters.rot else []
         self.history = History(members)
         self.observer = Observer(self.history)
+        self.damage = Damage(self)
         self.network = self.network_class(self)
         self.nodes: dict[int, Node] = {id: self.node_class(self, id) for id in members}
         self.clients = Clients(self)
@@ -102,9 +103,14 @@ class World:
 
     def sync_delay_us(self, node: Node) -> int:
         """Return how long the disk of ``node`` takes for the sync that begins now."""
-        mean = self.parameters.sync_us
+        mean = self.parameters.sync_us_of(node.id)
         delay = int(self.rng.expovariate(1.0) * mean) if mean else 0
         return max(delay, node.disk_hangs_until - self.now_us)
+
+    def drift_ppm(self, node: Node) -> int:
+        """Return how fast the clock of ``node`` is in its next life."""
+        bound = self.parameters.drift_ppm
+        return self.rng.randint(-bound, bound) if bound else 0
 
     def control_delay_us(self) -> int:
         """Return how long something takes on its way to or from a control thread."""

@@ -9,6 +9,7 @@ from typing import Any
 from paxos._core.effects import RecordKind, RecordView
 from paxos._core.failpoint import reach
 from paxos.errors import StorageError
+from paxos.membership import first_incarnation
 from paxos.storage.catalogue import Catalogue
 from paxos.storage.directory import DataDirectory, Identity
 from paxos.storage.log import ChosenLog
@@ -66,7 +67,8 @@ class Store:
                 create=self.directory.is_new,
             )
             self.directory.mark_complete()
-            self.incarnation = int(self._wal.last_state()["incarnation"] or 0) + 1
+            last = int(self._wal.last_state()["incarnation"] or 0)
+            self.incarnation = last + 1 if last else first_incarnation(self.identity.storage_bytes)
             self._catalogue = Catalogue(self.directory.path / "catalogue", self.identity)
         except OSError as error:
             self.close()

@@ -8,9 +8,11 @@ from typing import Any
 from paxos import messages
 from paxos._core import codec
 from paxos._core.effects import ChosenView, RecordView
+from paxos.engine import Engine
 from paxos.sim import wire
 from paxos.sim.disk import MemoryDisk
-from paxos.sim.history import RECORD_ACCEPT, RECORD_MARK, RECORD_PROMISE
+from paxos.sim.history import RECORD_ACCEPT, RECORD_INCARNATION, RECORD_MARK, RECORD_PROMISE
+from paxos.sim.invariants import d8_poisoned_is_silent
 from paxos.sim.network import Network
 from paxos.sim.node import Node
 from paxos.sim.world import World
@@ -32,7 +34,7 @@ class SendsBeforeSync(Node):
     """P1, P2: lets acknowledgements out between the append and the sync."""
 
     def synced(self) -> None:
-        self.engine.durable(self.world.now_us + self.clock_us)
+        self.engine.durable(self.clock.read(self.world.now_us))
         self.send(self.engine.effects.take_send_after_sync())
         super().synced()
 
@@ -44,11 +46,60 @@ class ReusesIncarnation(Node):
         return 1
 
 
+class NumbersFromOne(Node):
+    """S1: a new directory counts its starts from 1, like the one that it replaces."""
+
+    def _next_incarnation(self) -> int:
+        return 1 + max((r.slot for r in self.disk.durable if r.kind == RECORD_INCARNATION), default=0)
+
+
+class VotesInQuarantine(Node):
+    """h5, K4: a disk with damaged headers is replayed as if nothing had happened."""
+
+    def build_engine(self) -> Engine:
+        engine = super().build_engine()
+        engine.acceptor_role.quarantine = lambda: None
+        return engine
+
+
+class SyncsAgain(Node):
+    """D8: after a failed sync the next one is believed, although the system has thrown the pages away."""
+
+    def fail_disk(self) -> None:
+        self.disk_error = False
+        self.world.count("disk_error")
+        self.disk.pending = []
+        self.finish()
+
+
+class TalksWhenPoisoned(Node):
+    """D8: a disk error is noted, and the node goes on."""
+
+    def fail_disk(self) -> None:
+        self.world.count("disk_error")
+        self.disk_error = False
+        d8_poisoned_is_silent(
+            self.id, self.engine.effects.take_send_after_sync(), bool(self.engine.is_leader)
+        )
+        self.synced()
+
+
+class DropsWhenFull(Node):
+    """D7: what a full disk did not take is forgotten, and acknowledged all the same."""
+
+    def append(self, records: list[RecordView]) -> None:
+        if self.disk_full_from <= self.world.now_us < self.disk_low_until:
+            self.syncing = False
+            self.finish()
+        else:
+            super().append(records)
+
+
 class ForgetsPromises(Node):
     """P1: the promises on the disk are not read back."""
 
-    def recover(self) -> None:
-        for record in self.disk.durable:
+    def recover(self, records: list[RecordView]) -> None:
+        for record in records:
             if record.kind in (RECORD_PROMISE, RECORD_MARK):
                 record = record._replace(ballot=0)
             if record.kind != RECORD_ACCEPT:
@@ -105,7 +156,7 @@ class LosesSyncedRecords(MemoryDisk):
     def crash(self, rng: random.Random, keep: int | None = None) -> list[RecordView]:
         kept = super().crash(rng, keep)
         if len(self.durable) > 4:
-            del self.durable[-3:]
+            del self.durable[-3:], self.claims[-3:]
         return kept
 
 
@@ -115,6 +166,7 @@ class Wiped(MemoryDisk):
     def crash(self, rng: random.Random, keep: int | None = None) -> list[RecordView]:
         super().crash(rng, 0)
         self.durable.clear()
+        self.claims.clear()
         return []
 
 

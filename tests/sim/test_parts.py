@@ -11,6 +11,7 @@ from paxos._core import codec
 from paxos._core.effects import RecordView
 from paxos.sim import __main__ as command
 from paxos.sim import wire
+from paxos.sim.clock import Clock
 from paxos.sim.coverage import Coverage
 from paxos.sim.disk import MemoryDisk
 from paxos.sim.network import SHAPES
@@ -83,10 +84,50 @@ def test_rot_leaves_headers() -> None:
     disk = MemoryDisk()
     disk.append([record(slot, b"abc") for slot in range(2, 7)])
     disk.sync()
+    assert disk.rot(random.Random(1), 2) == 0  # in the last group it would look like a torn write
+    disk.append([record(7)])
+    disk.sync()
     assert disk.rot(random.Random(1), 2) == 2
     damaged = [r for r in disk.durable if r.is_damaged]
     assert len(damaged) == 2
     assert all(r.length == 3 and r.value is None for r in damaged)
+
+
+def test_a_crash_leaves_whole_records_only_and_tears_most_groups() -> None:
+    kept, torn = set(), 0
+    for seed in range(300):
+        disk = MemoryDisk()
+        disk.append([record(slot, b"v" * 600) for slot in range(1, 5)])
+        kept.add(len(disk.crash(random.Random(seed))))
+        torn += disk.torn
+    assert kept == {0, 1, 2, 3, 4}
+    assert torn > 100
+
+
+def test_behind_a_bad_header_nothing_is_trusted() -> None:
+    for seed in range(20):
+        disk = MemoryDisk()
+        for slot in range(1, 8):
+            disk.append([record(slot)])
+            disk.sync()
+        assert disk.read() == (disk.durable, False)
+        assert disk.distrust(random.Random(seed), 1) == 1
+        left, is_untrusted = disk.read()
+        assert is_untrusted
+        assert [r.slot for r in left] == list(range(1, len(left) + 1))
+        assert len(left) < 6 + 1  # the last record is covered by no claim: it is never the bad one
+
+
+def test_a_clock_never_goes_back_and_its_deadlines_are_exact() -> None:
+    rng = random.Random(4)
+    for _ in range(2000):
+        clock = Clock(rng.randrange(1 << 24), rng.randrange(1 << 40), rng.randrange(-5000, 5000))
+        now = rng.randrange(1 << 24, 1 << 30)
+        before = clock.read(now)
+        deadline = before + rng.randrange(1 << 20)
+        assert clock.read(clock.when(deadline)) >= deadline > clock.read(clock.when(deadline) - 1)
+        clock.jump(now, rng.randrange(1 << 32))
+        assert clock.read(now) >= before
 
 
 # --- partitions ----------------------------------------------------------------------------------------------
@@ -100,13 +141,42 @@ def test_a_shape_cuts_links_between_members_only(name: str, size: int) -> None:
         assert SHAPES[name](members, random.Random(seed)) <= set(permutations(members, 2))
 
 
-def test_in_a_ring_every_member_hears_a_majority() -> None:
-    members = [1, 2, 3, 4, 5]
+@pytest.mark.parametrize(("size", "majority"), [(4, 3), (5, 3), (7, 5)])
+def test_in_a_ring_every_member_hears_a_majority_and_no_two_the_same(size: int, majority: int) -> None:
+    members = list(range(1, size + 1))
     cut = SHAPES["majorities_ring"](members, random.Random(3))
-    for member in members:
-        heard = {other for other in members if other == member or (other, member) not in cut}
-        assert len(heard) == 3
+    heard = [frozenset(o for o in members if o == m or (o, m) not in cut) for m in members]
+    assert all(len(hears) == majority for hears in heard)
+    assert len(set(heard)) == size
 
+
+@pytest.mark.parametrize("size", [4, 5, 7])
+def test_a_bridge_is_the_only_way_between_two_sides(size: int) -> None:
+    members = list(range(1, size + 1))
+    cut = SHAPES["bridge"](members, random.Random(3))
+    (middle,) = [m for m in members if not any(m in link for link in cut)]
+    sides = {
+        frozenset(o for o in members if o not in (m, middle) and (o, m) not in cut) | {m} for m in members
+    }
+    assert sorted(len(side) for side in sides if middle not in side) == [(size - 1) // 2, size // 2]
+
+
+def test_a_swizzled_link_holds_back_and_loses_nothing() -> None:
+    cluster = Scenario()
+    leader = cluster.settle()
+    follower = next(id for id in cluster.members if id != leader)
+    network = cluster.world.network
+    network.swizzle((leader, follower))
+    cluster.wait_committed(cluster.propose(leader, 3))
+    before = network.delivered[Kind.ACCEPT]
+    held = len([frame for frame in network.swizzled[leader, follower] if frame.kind == Kind.ACCEPT])
+    assert held
+    network.unswizzle((leader, follower))
+    cluster.run(50)
+    assert network.delivered[Kind.ACCEPT] >= before + held
+
+
+# --- coverage
 
 # --- coverage and the command --------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ def test_seeds_break_no_invariant(group: int) -> None:
 
 def test_a_run_of_seeds_meets_every_fault_and_frame() -> None:
     coverage = Coverage()
-    for seed in range(1000, 1150):
+    for seed in range(1000, 1600):
         coverage.add([run_seed(seed)])
         if seed % 10 == 9 and not coverage.missing():
             break

@@ -14,6 +14,7 @@ import pytest
 from paxos._core.crc32c import checksum
 from paxos._core.effects import RecordView
 from paxos.errors import ConfigError, PaxosError, StorageError
+from paxos.membership import first_incarnation
 from paxos.storage import DataDirectory, Store, cluster_id, read_identity
 from paxos.storage.directory import Identity
 from paxos.types import Config
@@ -48,17 +49,29 @@ def test_a_directory_remembers_who_it_is(tmp_path: Path) -> None:
 
 
 def test_p3_the_incarnation_grows_at_every_start_that_began(tmp_path: Path) -> None:
-    for expected in range(1, 6):
+    for start in range(5):
         store = Store(tmp_path, node_id=1, config=SMALL)
-        assert store.incarnation == expected
+        first = first_incarnation(store.identity.storage_bytes)
+        assert store.incarnation == first + start
         store.recover(lambda record: None)
         store.begin()
         store.close()
     with Store(tmp_path, config=SMALL) as store:  # one that never began
-        assert store.incarnation == 6
+        assert store.incarnation == first + 5
         store.recover(lambda record: None)
     with Store(tmp_path, config=SMALL) as store:
-        assert store.incarnation == 6
+        assert store.incarnation == first + 5
+
+
+def test_s1_a_wiped_directory_does_not_repeat_the_incarnations_of_the_old_one(tmp_path: Path) -> None:
+    """Peers that verified (node 1, incarnation k) would take frames from an empty disk for those of the bound one."""
+    numbers = set()
+    for name in ("old", "new"):
+        store = Store(tmp_path / name, node_id=1, config=SMALL)
+        numbers.add(store.incarnation)
+        store.recover(lambda record: None)
+        store.close()
+    assert len(numbers) == 2
 
 
 def test_w1_a_second_opener_is_refused_in_this_process_and_in_another(tmp_path: Path) -> None:

@@ -43,6 +43,10 @@ verify: build  ## lint, format, types, stubs, zero Cython warnings, unit tests a
 sim: build  ## run the simulator: SEED=17 for one history, SEEDS=0:1000 for many
 	$(PY) -m paxos.sim $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(SIM_FLAGS)
 
+.PHONY: mutants
+mutants: build  ## break one rule after the other in a copy, and show that the tests notice; MUTANTS="--only ID"
+	$(PY) -m tests.mutants $(MUTANTS)
+
 .PHONY: bench
 bench: build  ## micro-benchmarks, then commit latency and throughput of three processes
 	$(PYTEST) benchmarks

@@ -158,7 +158,7 @@ def test_y3_an_exception_in_apply_stops_the_node_and_a_restart_meets_it_again(tm
         assert commands_of(without) == [b"fine", b"poison"]
 
 
-def test_d8_a_failed_fsync_stops_the_node_and_says_so(tmp_path: Path) -> None:
+def test_d8_f6_a_failed_fsync_stops_the_node_and_says_so(tmp_path: Path) -> None:
     replica = paxos.Replica(tmp_path)
     replica.propose(b"safe", WAIT_S)
     replica._node.parts.reactor.wal.inject_failure("sync", errno.EIO)
@@ -175,7 +175,7 @@ def test_d8_a_failed_fsync_stops_the_node_and_says_so(tmp_path: Path) -> None:
         assert commands_of(again)[0] == b"safe"
 
 
-def test_d7_a_full_disk_refuses_and_resumes(tmp_path: Path) -> None:
+def test_d7_f7_a_full_disk_refuses_and_resumes(tmp_path: Path) -> None:
     with paxos.Replica(tmp_path, config=paxos.Config(segment_bytes=1 << 16)) as replica:
         replica.propose(b"before", WAIT_S)
         wal = replica._node.parts.reactor.wal
@@ -251,7 +251,7 @@ def test_leadership_can_be_transferred(tcp_cluster: paxos.LocalCluster) -> None:
     assert leader.propose(b"one", WAIT_S).index == 1
 
 
-def test_g4_a_minority_never_says_rejected(tcp_cluster: paxos.LocalCluster) -> None:
+def test_g4_c2_a_minority_never_says_rejected(tcp_cluster: paxos.LocalCluster) -> None:
     leader = tcp_cluster.leader(WAIT_S)
     others = [replica.node_id for replica in tcp_cluster if replica is not leader]
     for other in others:
@@ -265,7 +265,7 @@ def test_g4_a_minority_never_says_rejected(tcp_cluster: paxos.LocalCluster) -> N
     assert leader.read_index(outcome.index).command == b"maybe, too"
 
 
-def test_y3_every_replica_stops_at_the_same_slot(tcp_cluster: paxos.LocalCluster) -> None:
+def test_y3_f18_g6_every_replica_stops_at_the_same_slot(tcp_cluster: paxos.LocalCluster) -> None:
     leader = tcp_cluster.leader(WAIT_S)
     leader.propose(b"fine", WAIT_S)
     with pytest.raises(OutcomeUnknown):

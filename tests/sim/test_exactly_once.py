@@ -29,7 +29,7 @@ def positions(cluster: Scenario, commands: list[bytes]) -> list[int]:
     return [applied.index(command) for command in commands]
 
 
-def test_h14_forwarded_and_repeated_proposals_are_applied_once() -> None:
+def test_h14_c1_f1_forwarded_and_repeated_proposals_are_applied_once() -> None:
     cluster = Scenario(duplicate=1.0, loss=0.2, reorder=True, delay_us=3_000)
     cluster.wait_leader()
     commands = [command for id in cluster.members for command in cluster.propose(id, 10)]

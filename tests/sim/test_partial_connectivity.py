@@ -33,7 +33,7 @@ def demand_recovery(cluster: Scenario, proposer: int) -> None:
 
 @pytest.mark.parametrize("nodes", [3, 5])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_l1_quorum_loss_all_hear_only_the_hub(nodes: int, seed: int) -> None:
+def test_l1_g5_quorum_loss_all_hear_only_the_hub(nodes: int, seed: int) -> None:
     """Five nodes: the leader has lost its quorum, the hub has not. Three: leader and hub are one, so it stays."""
     cluster = Scenario(nodes, seed=seed)
     leader = cluster.settle()

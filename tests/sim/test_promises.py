@@ -25,7 +25,7 @@ def candidate() -> Proposer:
     return proposer
 
 
-def test_p6_pages_of_two_reports_never_make_one_promise() -> None:
+def test_h2_p6_pages_of_two_reports_never_make_one_promise() -> None:
     # Between the two reports slot 1 became chosen at node 2, so the second one begins a slot later:
     # its last page and the first page of the other leave out slot 3.
     proposer = candidate()

@@ -79,7 +79,7 @@ def test_p1_the_promise_is_durable_before_it_is_told() -> None:
     ]
 
 
-def test_p1_a_refusal_that_names_a_promise_waits_for_it_too() -> None:
+def test_p1_d3_a_refusal_that_names_a_promise_waits_for_it_too() -> None:
     """I6, D3: no frame of any kind reports more than is durable."""
     role = acceptor()
     role.step(encode(Prepare(sender=3, ballot=HIGH), 2))
@@ -231,6 +231,11 @@ def test_fetch_gives_the_value_of_exactly_that_ballot() -> None:
     [fetched] = role.receive(Fetch(sender=3, slot=1, ballot=LOW))
     assert fetched == Fetched(sender=2, slot=1, ballot=LOW, status=0, kind=BATCH, value=b"v")
     [fetched] = role.receive(Fetch(sender=3, slot=1, ballot=HIGH))
+    assert isinstance(fetched, Fetched)
+    assert (fetched.status, fetched.value) == (FetchStatus.FETCH_REPLACED, b"")
+    # P7, I1: what is held now was accepted at a higher ballot and may be another value.
+    stream(role, HIGH, 1, b"w")
+    [fetched] = role.receive(Fetch(sender=3, slot=1, ballot=LOW))
     assert isinstance(fetched, Fetched)
     assert (fetched.status, fetched.value) == (FetchStatus.FETCH_REPLACED, b"")
 

@@ -168,7 +168,7 @@ def test_node_ids_are_checked(origin: int) -> None:
         Batcher(origin, 1)
 
 
-def test_many_threads_lose_nothing_and_keep_each_threads_order() -> None:
+def test_x5_many_threads_lose_nothing_and_keep_each_threads_order() -> None:
     b = batcher(batch_bytes_max=2000, pending_bytes_max=20_000)
     threads, each = 8, 2000
     given_tickets: list[dict[int, bytes]] = [{} for _ in range(threads)]

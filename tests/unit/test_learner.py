@@ -7,6 +7,7 @@ import pytest
 from paxos._core import ballot as ballots
 from paxos._core import codec
 from paxos.learner import BURST_SLOTS, Learner, Range
+from paxos.messages import PROMISE_ENTRY, PROMISE_HEAD
 from tests.unit.engine_kit import KIND, Node, batch, frame, hello, ping
 
 BATCH = codec.ValueKind.BATCH
@@ -132,6 +133,29 @@ def test_h3_nothing_is_handed_on_before_it_is_durable() -> None:
     assert node.engine.effects.take_chosen() == []
     node.carry_out(0)
     assert node.commands == [b"a"]
+
+
+def test_h3_a_record_says_only_of_earlier_ones_that_they_are_chosen() -> None:
+    """h3: were its own slot in the mark, a restart would take a vote that nobody confirmed for chosen."""
+    node = following()
+    accept(node, OLD, 1, batch(2, 1, b"a"))
+    accept(node, OLD, 2, batch(2, 2, b"b"), chosen=1)
+    accept(node, OLD, 3, batch(2, 3, b"c"), chosen=1)
+    votes = [record for record in node.disk if record.slot and record.ballot == OLD]
+    assert [(record.slot, record.mark) for record in votes] == [(1, 0), (2, 1), (3, 1)]
+    node.start()
+    assert node.commands == [b"a"] and node.chosen_upto == 1
+
+
+def test_h1_a_promise_says_what_is_chosen_instead_of_what_was_accepted() -> None:
+    """h1, P13: slots that are chosen here need no entry, so the promise must say that they are."""
+    node = following()
+    for slot in (1, 2, 3):
+        accept(node, OLD, slot, batch(2, slot, b"v"), chosen=slot - 1)
+    [promise] = node.step(frame(KIND.PREPARE, 3, 1, ballot=NEW, slot=1))
+    assert promise["kind"] == KIND.PROMISE and promise["mark"] == 2
+    entries = PROMISE_ENTRY.iter_unpack(promise["payload"][PROMISE_HEAD.size :])
+    assert [slot for slot, *_ in entries] == [3]
 
 
 def test_slots_are_handed_on_in_order_and_once() -> None:

@@ -76,7 +76,7 @@ def test_p6_a_promise_counts_when_all_its_pages_have_come() -> None:
     assert isinstance(lead, Lead) and len(lead.values) == 2
 
 
-def test_p6_pages_of_two_reports_never_make_one_promise() -> None:
+def test_h2_p6_pages_of_two_reports_never_make_one_promise() -> None:
     """P6, h2: what a page covers depends on what was chosen when it was built."""
     proposer = candidate()
     promise(proposer, 1)

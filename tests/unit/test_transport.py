@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,29 @@ def test_z1_a_peer_that_does_not_read_costs_frames_and_never_blocks(opened: Open
 
         wait_for(full, "the queue to be full")
         assert a.links.peer_counters(2)["send_errors"] == 0
+    finally:
+        router.close()
+        context.term()
+
+
+def test_z1_every_frame_is_either_sent_or_counted_as_dropped(opened: Opener) -> None:
+    """One frame of high-water mark, and a peer that reads nothing: no frame disappears without a count."""
+    context, router, address = raw_router({zmq.RCVHWM: 1, zmq.RCVBUF: 4096})
+    try:
+        a = opened(frames_max=1, in_flight_bytes_max=1 << 20)
+        a.connect(2, address)
+        wait_for(lambda: a.links.try_send(frame(b"x")), "a connection")
+        before = a.links.peer_counters(2)
+        accepted = 0
+        for size in range(2000):
+            accepted += a.links.try_send(frame(b"x" * (size * 10)))
+        after = a.links.peer_counters(2)
+        counted = {name: after[name] - before[name] for name in after}
+        assert counted["sent_frames"] == accepted < 2000
+        assert (
+            counted["dropped_full"] + counted["dropped_bytes_max"] + counted["send_errors"] == 2000 - accepted
+        )
+        assert after["in_flight_bytes"] <= 1 << 20
     finally:
         router.close()
         context.term()
@@ -302,6 +326,25 @@ def test_z4_strangers_with_chosen_routing_ids_do_not_disturb_a_peer(opened: Open
             stranger.send_multipart([b"garbage"])
         for slot in range(2, 200):
             assert deliver(a, b, frame(slot=slot)) == frame(slot=slot)
+
+
+def test_z4_a_peer_that_restarts_at_once_is_reached_again(opened: Opener) -> None:
+    """Nobody waits until the dead connection is noticed: the new life has another routing id."""
+    a, b = opened(), opened()
+    address = b.bound
+    a.connect(2, address)
+    b.connect(1, a.bound)
+    assert deliver(a, b, frame(slot=1)) == frame(slot=1)
+    for life in range(2, 7):
+        b.close()
+        b = opened(address)
+        b.connect(1, a.bound)
+        answer = encode_frame(FrameKind.ACCEPTED, sender=2, receiver=1, slot=life)
+        assert deliver(b, a, answer) == answer
+        heard = None
+        while heard is None:  # until the broken connection is noticed, what is sent into it is lost
+            wait_for(partial(a.links.try_send, frame(slot=life)), "a connection")
+            heard = b.links.try_receive()
 
 
 def test_z7_a_message_over_the_limit_ends_that_connection_and_no_other(opened: Opener) -> None:

@@ -177,7 +177,7 @@ def test_a_recycled_segment_recovers_wherever_its_last_record_is_torn(tmp_path: 
             assert wal.scan() == expected[:-1]
 
 
-def test_readers_on_other_threads_while_the_log_grows(tmp_path: Path) -> None:
+def test_x5_readers_on_other_threads_while_the_log_grows(tmp_path: Path) -> None:
     values = [os.urandom(50 + slot) for slot in range(300)]
     with kit.open_log(tmp_path, create=True) as wal:
         places: list[tuple[int, bytes]] = []

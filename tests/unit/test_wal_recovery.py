@@ -127,7 +127,7 @@ def test_f8_garbage_behind_the_end_is_cut(disk: Disk) -> None:
     assert disk.file.read_bytes()[disk.end + 200 :].strip(b"\0") == b""
 
 
-def test_k2_rot_in_the_middle_is_never_truncated(disk: Disk) -> None:
+def test_h16_k2_rot_in_the_middle_is_never_truncated(disk: Disk) -> None:
     """h16: the record before the damaged one does not invalidate those behind it."""
     image = bytearray(disk.image)
     middle = disk.offsets[5]

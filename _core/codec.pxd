@@ -34,8 +34,8 @@ cpdef enum FrameKind:
     CHOSEN_GONE = 17     # slot = first wanted; mark = trimmed: only a snapshot can help
     TRANSFER = 18        # ballot of the leader; slot = node id of the heir
     RESULT = 19          # reserved: answers to clients that are not replicas
-    READ_INDEX = 20      # reserved: reads
-    READ_MARK = 21       # reserved
+    READ_INDEX = 20      # slot = number of the asker's read round; detail = hops so far: a mark to read at, please
+    READ_MARK = 21       # slot = that number; mark = chosen_upto to read at; ballot = leader's; payload ReadMark
     SNAPSHOT_OFFER = 22  # reserved: snapshots
     SNAPSHOT_CHUNK = 23  # reserved
     MEMBER_CHANGE = 24   # reserved: membership
@@ -95,6 +95,7 @@ cdef packed struct PingPayload:
     uint64_t chosen_upto
     uint32_t flags
     uint32_t reserved
+    uint64_t read_round      # the asker's read round; 0: this Ping is for elections only
 
 cpdef enum PongFlag:
     PONG_LEADS = 1
@@ -113,6 +114,15 @@ cdef packed struct PongPayload:
     uint64_t chosen_upto
     uint32_t flags           # PongFlag
     uint32_t priority
+    uint64_t read_round      # copied from the Ping
+
+# What a release without read rounds sends ends before `read_round`; it counts as 0.
+cdef enum:
+    PING_BYTES_MIN = 40
+    PONG_BYTES_MIN = 72
+
+cdef packed struct ReadMarkPayload:
+    uint64_t asker           # incarnation that asked: two lives of a node use the same numbers [h9]
 
 # A page of a promise: this head, then `count` entries. Every page of one promise is built in one step.
 cdef packed struct PromiseHead:

@@ -8,6 +8,8 @@ from typing import Any
 
 assert sizeof(FrameHeader) == HEADER_BYTES
 assert sizeof(BatchHead) == 32
+assert sizeof(PingPayload) == PING_BYTES_MIN + 8
+assert sizeof(PongPayload) == PONG_BYTES_MIN + 8
 
 
 cdef void header_seal(FrameHeader *header, const Buffer *payload, uint32_t payload_crc) noexcept nogil:

@@ -9,6 +9,8 @@
 #   5. send `send_now` again           what `advance()` itself produced
 #   6. hand on `chosen` and `cold`     to the apply thread and the control thread; may come before 5
 #
+# Confirmed reads (`reads_upto`, `read_mark`) may be handed on at any time: they say nothing that is not durable.
+#
 # If the append or the sync fails, nothing of 3 to 6 happens, ever: the node is poisoned.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -78,6 +80,8 @@ cdef class Ready:
     cdef OutgoingList send_after_sync  # AFTER the sync of records
     cdef OutgoingList cold             # frames for the control thread (its own node's, or copies of received ones)
     cdef ChosenList chosen             # newly chosen slots, in order
+    cdef uint64_t reads_upto           # own reads up to this number are confirmed; 0: none since the last look
+    cdef uint64_t read_mark            # ... and see every slot up to this one
     cdef bint out_of_memory            # an append failed: the driver must poison the node
 
     # Each takes over the references in the struct that it copies (also when it fails).

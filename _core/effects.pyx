@@ -195,10 +195,16 @@ cdef class Ready:
         self.clear_chosen()
         return out
 
+    def take_reads(self) -> tuple[int, int] | None:
+        """Remove and return ``(number, mark)``: own reads up to that number may be served once ``mark`` is applied."""
+        cdef uint64_t upto = self.reads_upto
+        self.reads_upto = 0
+        return (upto, self.read_mark) if upto else None
+
     @property
     def is_empty(self) -> bool:
         """True if nothing waits to be carried out."""
         return (
             self.records.count == 0 and self.send_now.count == 0 and self.send_after_sync.count == 0
-            and self.cold.count == 0 and self.chosen.count == 0
+            and self.cold.count == 0 and self.chosen.count == 0 and self.reads_upto == 0
         )

@@ -5,9 +5,9 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from paxos._core.buffer cimport Buffer
 from paxos._core.codec cimport FrameHeader
-from paxos._core.leading cimport LeadingCore
+from paxos._core.reading cimport ReadingCore
 
-cdef class EngineCore(LeadingCore):
+cdef class EngineCore(ReadingCore):
     # `header` passed header_valid(); everything else is checked here. `payload` is borrowed (retained if kept).
     cdef void on_frame(self, const FrameHeader *header, Buffer *payload, uint64_t now_us) noexcept nogil
     cdef void on_tick(self, uint64_t now_us) noexcept nogil

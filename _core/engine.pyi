@@ -1,6 +1,6 @@
 from typing_extensions import disjoint_base
 
-from paxos._core.leading import LeadingCore
+from paxos._core.reading import ReadingCore
 
 @disjoint_base
-class EngineCore(LeadingCore): ...
+class EngineCore(ReadingCore): ...

@@ -12,8 +12,8 @@ from paxos._core.ballot cimport BALLOT_CHOSEN, BALLOT_MAX, BALLOT_NONE, ballot_n
 from paxos._core.buffer cimport buffer_release, buffer_retain
 from paxos._core.codec cimport (
     ACCEPT, ACCEPT_REF, ACCEPTED, CHOSEN, CHOSEN_GONE, CONFIGURATION, DECIDE, FETCH, FETCH_CHOSEN, FETCHED,
-    FORWARD, HELLO, NACK, NACK_GAP, NACK_STREAM, NOOP, OPEN, PING, PING_LEADS, PONG, PREPARE, PROMISE,
-    PROTOCOL_VERSION, TRANSFER, HelloPayload, PingPayload, PongPayload,
+    FORWARD, HELLO, NACK, NACK_GAP, NACK_STREAM, NOOP, OPEN, PING, PING_BYTES_MIN, PING_LEADS, PONG, PONG_BYTES_MIN,
+    PREPARE, PROMISE, PROTOCOL_VERSION, READ_INDEX, READ_MARK, TRANSFER, HelloPayload, PingPayload, PongPayload,
 )
 from paxos._core.crc32c cimport crc32c
 from paxos._core.pipeline cimport FAULT_CONTRADICTION
@@ -25,7 +25,7 @@ cdef enum:
     HELLO_ANSWER_WANTED = 1
 
 
-cdef class EngineCore(LeadingCore):
+cdef class EngineCore(ReadingCore):
     """The compiled composition of one node's roles: the gate through which everything enters.
 
     See :class:`PipelineCore` for the arguments.
@@ -88,6 +88,10 @@ cdef class EngineCore(LeadingCore):
             self._on_pong(header, payload)
         elif kind == FORWARD:
             self._on_forward(header, payload)
+        elif kind == READ_INDEX:
+            self._on_read_index(header)
+        elif kind == READ_MARK:
+            self._on_read_mark(header, payload)
         elif kind == PREPARE:
             self._on_prepare(header)
         elif kind == NACK:
@@ -146,10 +150,11 @@ cdef class EngineCore(LeadingCore):
         cdef PingPayload ping
         cdef PongPayload pong
         cdef FrameHeader reply
-        if payload == NULL or payload.size < sizeof(PingPayload):
+        if payload == NULL or payload.size < PING_BYTES_MIN:
             self.count.broken += 1
             return
-        memcpy(&ping, payload.data, sizeof(ping))
+        memset(&ping, 0, sizeof(ping))
+        memcpy(&ping, payload.data, min(payload.size, sizeof(ping)))
         if ping.ballot != BALLOT_NONE and ballot_node(ping.ballot) != header.sender:
             self.count.broken += 1      # only its leader speaks for a ballot
             return
@@ -170,16 +175,22 @@ cdef class EngineCore(LeadingCore):
         self.heartbeat.own_votes = not self.acceptor.is_quarantined
         pong.flags = self.heartbeat.flags()
         pong.priority = self.heartbeat.priority
+        pong.read_round = ping.read_round
         reply = self.peers.header(PONG, header.sender)
         self._send(&reply, &pong, sizeof(pong))
 
     cdef void _on_pong(self, const FrameHeader *header, Buffer *payload) noexcept nogil:
         cdef PongPayload pong
         cdef bint all_answered
-        if payload == NULL or payload.size < sizeof(PongPayload):
+        if payload == NULL or payload.size < PONG_BYTES_MIN:
             self.count.broken += 1
             return
-        memcpy(&pong, payload.data, sizeof(pong))
+        memset(&pong, 0, sizeof(pong))
+        memcpy(&pong, payload.data, min(payload.size, sizeof(pong)))
+        if pong.read_round:
+            # An answer about reads is no answer of a heartbeat round: elections and resends go on as without it.
+            self._on_read_answer(header, &pong)
+            return
         all_answered = self.heartbeat.on_pong(header, &pong)
         if self.proposer.ballot != BALLOT_NONE and pong.asker == self.peers.incarnation:
             if pong.stream_ballot == self.proposer.ballot:
@@ -309,6 +320,7 @@ cdef class EngineCore(LeadingCore):
             self._close_round()
         if self.heartbeat.is_due(now_us):
             self._open_round()
+        self._retry_reads()
         if self.outbox.count():
             if self.proposer.ballot != BALLOT_NONE:
                 self._propose_outbox()

@@ -63,6 +63,14 @@ cdef class EngineFace(EngineCore):
         self.offer(buffer_from_bytes(value), crc32c(0, &value[0], value.shape[0]))
         self._check()
 
+    def read(self, upto: int, now_us: int) -> None:
+        """Say that the own reads numbered up to ``upto`` have arrived; ``effects.take_reads()`` tells their mark.
+
+        Numbers count the reads of this incarnation: 1, 2, 3 ...; one call may stand for many readers.
+        """
+        self.on_read(upto, now_us)
+        self._check()
+
     def act(self, intent: object) -> None:
         """Carry out an intent of :mod:`paxos.messages`, or drop it if it is stale."""
         self.on_intent(intent_from_python(intent))
@@ -158,6 +166,9 @@ cdef class EngineFace(EngineCore):
             "step_downs": self.count.step_downs,
             "forwarded": self.count.forwarded,
             "refused_forwards": self.count.refused_forwards,
+            "read_rounds": self.count.read_rounds,
+            "reads_confirmed": self.count.reads_confirmed,
+            "refused_reads": self.count.refused_reads,
             "refused_accepts": self.acceptor.refused,
         }
 

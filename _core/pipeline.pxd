@@ -36,6 +36,9 @@ cdef struct Counters:
     uint64_t step_downs        # times it stopped
     uint64_t forwarded         # batches sent on to a leader, resends included
     uint64_t refused_forwards  # forwarded batches that were not taken: duplicates, gaps, no room
+    uint64_t read_rounds       # rounds opened to confirm reads, here or by asking a leader
+    uint64_t reads_confirmed   # ... of which were confirmed
+    uint64_t refused_reads     # members' reads that were not taken: this node has nobody to ask
 
 cdef class PipelineCore:
     cdef Ready ready

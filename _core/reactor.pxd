@@ -13,6 +13,7 @@ from paxos._core.engine cimport EngineCore
 from paxos._core.handover cimport ChosenQueue, ColdQueue, Mailbox
 from paxos._core.links cimport Links
 from paxos._core.native_thread cimport pthread_t
+from paxos._core.read_desk cimport ReadDesk
 from paxos._core.wakeup cimport Gate, Waker
 from paxos._core.wal cimport Wal
 
@@ -65,6 +66,7 @@ cdef class Reactor:
     cdef readonly Batcher batcher
     cdef readonly Links links
     cdef Waker waker                 # the batcher's
+    cdef readonly ReadDesk reads
     cdef Mailbox mailbox
     cdef ColdQueue cold
     cdef ChosenQueue chosen
@@ -89,6 +91,7 @@ cdef class Reactor:
     cdef bint _read_frames(self, uint64_t now_us) noexcept nogil
     cdef bint _take_batches(self) noexcept nogil
     cdef void _carry_out(self, uint64_t now_us) noexcept nogil
+    cdef void _confirm_reads(self) noexcept nogil
     cdef bint _make_durable(self) noexcept nogil
     cdef void _mark_log(self, uint64_t now_us) noexcept nogil
     cdef void _send(self, OutgoingList *outgoing) noexcept nogil

@@ -4,6 +4,7 @@ from paxos._core.batch import Batcher
 from paxos._core.engine import EngineCore
 from paxos._core.handover import ChosenItem
 from paxos._core.links import Links
+from paxos._core.read_desk import ReadDesk
 from paxos._core.wal import Wal
 
 @final
@@ -16,6 +17,8 @@ class Reactor:
     def batcher(self) -> Batcher: ...
     @property
     def links(self) -> Links: ...
+    @property
+    def reads(self) -> ReadDesk: ...
     def __new__(
         cls,
         engine: EngineCore,

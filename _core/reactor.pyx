@@ -73,6 +73,7 @@ cdef class Reactor:
         self.waker = batcher.waker
         self.mailbox = Mailbox()
         self.cold = ColdQueue()
+        self.reads = ReadDesk(self.waker)
         self.chosen = ChosenQueue(self.waker, wal, batcher.origin, batcher.incarnation, unapplied_bytes_max)
         self.spin_us = spin_us
         self.pid = os.getpid()
@@ -101,6 +102,7 @@ cdef class Reactor:
         self.wal.note_chosen(self.engine.learner.chosen_upto)
         self.batcher.refuse()
         self.cold.close()
+        self.reads.close()
         self.chosen.close()
         store32(&self.state, THREAD_EXITED)
         gate_wake(&self.exit_gate, WAKE_ALL)
@@ -119,6 +121,9 @@ cdef class Reactor:
             self.engine.on_tick(now_us)
             worked = True
         worked |= self._take_batches()
+        if self.reads.has_news():
+            self.engine.on_read(self.reads.take(), now_us)
+            worked = True
         return worked
 
     cdef bint _read_mail(self) noexcept nogil:
@@ -192,6 +197,7 @@ cdef class Reactor:
         failpoint(AT_PASS_SEND_NOW)
         self._send(&self.engine.ready.send_now)
         failpoint(AT_PASS_SENT_NOW)
+        self._confirm_reads()
         if not self._make_durable():
             return
         failpoint(AT_PASS_DURABLE)
@@ -212,9 +218,15 @@ cdef class Reactor:
                 return
         failpoint(AT_PASS_PUBLISHED)
         self._send(&self.engine.ready.send_now)
+        self._confirm_reads()
         for i in range(self.engine.ready.cold.count):
             self.cold.put(&self.engine.ready.cold.items[i])
         self.engine.ready.cold.count = 0
+
+    cdef void _confirm_reads(self) noexcept nogil:
+        if self.engine.ready.reads_upto:
+            self.reads.confirm(self.engine.ready.reads_upto, self.engine.ready.read_mark)
+            self.engine.ready.reads_upto = 0
 
     cdef bint _make_durable(self) noexcept nogil:
         """Append and sync the records; False if nothing that follows may happen (yet, or ever)."""
@@ -308,7 +320,7 @@ cdef class Reactor:
             due_us = min(due_us, load64(&self.chosen.grace_us))
         self.waker.begin_sleep()
         if load32(&self.stop_requested) or (
-            not self.disk_is_full and (self.mailbox.has_mail() or self._may_take())
+            not self.disk_is_full and (self.mailbox.has_mail() or self._may_take() or self.reads.has_news())
         ):
             self.waker.end_sleep(False)
             return

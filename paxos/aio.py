@@ -23,7 +23,7 @@ import functools
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from itertools import islice
 from types import TracebackType
 from typing import Any
@@ -199,6 +199,24 @@ class Replica:
                 if deadline is not None and time.monotonic() >= deadline:
                     raise
             await asyncio.sleep(BUSY_RETRY_S)
+
+    async def read(self, function: Callable[[Any], Any] | None = None, timeout: float | None = None) -> Any:
+        """Run ``function(state_machine)`` on the latest state, as :meth:`paxos.Replica.read`.
+
+        The function runs on a thread of the node, not in the event loop. Raises as :meth:`paxos.Replica.read`, and
+        ``Busy`` if too many reads wait already.
+        """
+        node, bridge = self._node()
+        seconds = validation.check_timeout(timeout)
+        caller = _Caller(bridge)
+        node.reads.enqueue(validation.check_function(function), caller)
+        try:
+            async with asyncio.timeout(seconds):
+                return await caller.future
+        except TimeoutError:
+            if caller.future.cancelled():
+                raise node.reads.not_in_time(seconds) from None
+            raise  # the function's own
 
     async def subscribe(self, from_index: int = 1) -> AsyncIterator[Entry]:
         """Follow the log from ``from_index`` on, as :meth:`paxos.Replica.subscribe`."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from paxos._core.failpoint import reach
-from paxos.errors import ApplyFailed, InvariantViolation, PaxosError
+from paxos.errors import ApplyFailed, Closed, InvariantViolation, PaxosError
 from paxos.futures import Future, RunOutcome
 from paxos.state_machine import FAILED_AT, StateMachine
 from paxos.types import ApplyContext, Outcome
@@ -161,6 +161,7 @@ class Applier:
         self._lock = threading.Lock()
         self._applying_thread = 0
         self._stopping = False
+        self._machine = machine
         self._apply = _batch_function(machine)
         self.failure: BaseException | None = None
         self.applied_slot = first_slot - 1
@@ -193,9 +194,29 @@ class Applier:
                 self._applying_thread = 0
                 self._lock.release()
 
+    def run_between(self, function: Callable[[Any], Any] | None, timeout_s: float) -> tuple[bool, Any]:
+        """Run ``function(machine)`` while nothing is applied (R6); return ``(False, None)`` if its turn does not come
+        within ``timeout_s``.
+
+        Without a function the result is the index of the last command that is applied.
+
+        Raises:
+            Closed: the state machine has failed, perhaps half-way through a command.
+        """
+        if not self._lock.acquire(timeout=min(timeout_s, threading.TIMEOUT_MAX)):
+            return False, None
+        try:
+            if self.failure is not None:
+                raise Closed(f"this node has stopped and serves no reads: {self.failure}") from self.failure
+            self._applying_thread = threading.get_ident()
+            return True, self.applied_index if function is None else function(self._machine)
+        finally:
+            self._applying_thread = 0
+            self._lock.release()
+
     @property
     def is_applying_here(self) -> bool:
-        """True inside the state machine (or a callback of a future), on the thread that runs it."""
+        """True inside the state machine, a reader's function or a callback of a future, on its thread."""
         return self._applying_thread == threading.get_ident()
 
     def _apply_items(self, items: Sequence[ChosenItem]) -> None:
@@ -255,16 +276,23 @@ class Applier:
 
     def wait_index(self, index: int, timeout_s: float | None) -> bool:
         """Wait until command ``index`` is applied; False after the timeout or when applying has ended."""
-        if self.applied_index >= index:
+        return self._wait(lambda: self.applied_index >= index, timeout_s)
+
+    def wait_slot(self, slot: int, timeout_s: float | None) -> bool:
+        """Wait until every slot up to ``slot`` is applied; False after the timeout or when applying has ended."""
+        return self._wait(lambda: self.applied_slot >= slot, timeout_s)
+
+    def _wait(self, reached: Callable[[], bool], timeout_s: float | None) -> bool:
+        if reached():
             return True
         with self._moved:
-            # Announced before the look: the applier looks at the count after it has moved the index.
+            # Announced before the look: the applier looks at the count after it has moved its marks.
             self._moved_waiters += 1
             try:
-                self._moved.wait_for(lambda: self.applied_index >= index or self.ended, timeout_s)
+                self._moved.wait_for(lambda: reached() or self.ended, timeout_s)
             finally:
                 self._moved_waiters -= 1
-        return self.applied_index >= index
+        return reached()
 
     ended = False
     """True once nothing will be applied any more."""

@@ -1,7 +1,8 @@
 """What can go wrong, in three families.
 
 * The caller's mistake, or a state that the caller must know: :class:`ConfigError`, :class:`NotLeader`,
-  :class:`Busy`, :class:`Closed`, :class:`Rejected`, :class:`OutcomeUnknown`.
+  :class:`Busy`, :class:`Closed`, :class:`Rejected`, :class:`OutcomeUnknown`,
+  :class:`ReadTimeout`.
 * A peer's misbehaviour: :class:`RemoteProtocolError`. Counted, never fatal.
 * A promise that can no longer be kept: :class:`StorageError`, :class:`ApplyFailed`,
   :class:`InvariantViolation`. The node stops voting and says why.
@@ -44,6 +45,11 @@ class Closed(Rejected):
 
 class OutcomeUnknown(PaxosError):
     """The command may or may not be applied, now or later (G4): read the log, or repeat it idempotently."""
+
+
+class ReadTimeout(PaxosError, TimeoutError):
+    """A read was not confirmed by a quorum in time, or this node lags too far behind. Nothing was read, and nothing
+    will be read later: ask again."""
 
 
 class RemoteProtocolError(PaxosError):

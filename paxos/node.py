@@ -38,6 +38,7 @@ from paxos.errors import (
 )
 from paxos.futures import Future, RunOutcome
 from paxos.messages import Transfer
+from paxos.reading import Reads
 from paxos.signals import HeldBack, may_hold_back
 from paxos.subscribe import READ_AHEAD_BYTES
 from paxos.types import Config, Entry, Outcome
@@ -134,6 +135,10 @@ class Node:
             on_failure=self._on_apply_failure,
         )
         name = f"paxos-{parts.node_id}"
+        self.reads = Reads(
+            parts.reactor.reads, self.applier, why=self._situation, check_open=self.check_open,
+            check_fault=self.check_fault, name=f"{name}-reads", callers_max=self._callers_max,
+        )  # fmt: skip
         # Daemons: at interpreter exit they are ended by close(), which runs after non-daemon threads are
         # joined.
         self._apply_thread = threading.Thread(target=self._apply_loop, name=f"{name}-apply", daemon=True)
@@ -193,10 +198,12 @@ class Node:
     def no_outcome(self, timeout_s: float | None) -> OutcomeUnknown:
         """Return the exception for a proposal whose time is over."""
         within = "in time" if timeout_s is None else f"within {timeout_s:g} s"
-        why = self._advice.situation(self.look(), self.heard())
         return OutcomeUnknown(
-            f"no outcome {within} ({why}); the command was handed over and may yet be applied"
+            f"no outcome {within} ({self._situation()}); the command was handed over and may yet be applied"
         )
+
+    def _situation(self) -> str:
+        return self._advice.situation(self.look(), self.heard())
 
     def _post(self, intents: Sequence[Any]) -> None:
         if intents:
@@ -288,9 +295,9 @@ class Node:
         """Raise unless commands can be taken."""
         self.check_process()
         if self._closing.is_set():
-            raise Closed("the replica is closed: no commands are taken any more")
+            raise Closed("the replica is closed: it takes no commands and no reads any more")
         if self.failure is not None:
-            raise Closed(f"this node has stopped and takes no commands: {self.failure}") from self.failure
+            raise Closed(f"this node has stopped and takes nothing more: {self.failure}") from self.failure
 
     # -- commands ------------------------------------------------------------------------------------------
 
@@ -549,6 +556,7 @@ class Node:
         self.check_fault()
         self._fail_pending(self.failure)
         self.applier.end()
+        self.reads.end()
         self.look()
         # Readers of the log hold this lock while they read: the files are not closed under them.
         with self._reading:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -149,6 +149,42 @@ class Replica:
             raise TypeError(f"submit_many takes an iterable of bytes, not {type(commands).__name__}")
         items = commands if isinstance(commands, list | tuple) else list(commands)
         return self._node.submit_many(items)
+
+    # -- the state -----------------------------------------------------------------------------------------
+
+    def read(self, function: Callable[[Any], Any] | None = None, timeout: float | None = None) -> Any:
+        """Run ``function(state_machine)`` on the latest state, without writing to the log; return what it returns.
+
+        The state holds every command that was acknowledged anywhere before this call, and everything that an
+        earlier read has seen (a *linearizable* read). Works on every member: a quorum confirms to the leader that
+        nobody has taken over, then this node waits until it has applied as much as the leader had. Without a leader
+        it waits for one.
+
+        Args:
+            function: called on this thread while nothing is applied: keep it short, and copy what you return. It
+                must not change the state, or the replicas diverge. Left out, the result is the index of the last
+                command that is applied here.
+            timeout: seconds; ``None`` waits for ever.
+
+        Raises:
+            ReadTimeout: no quorum confirmed it in time, or this node lags too far behind; nothing was read.
+            Closed: the replica is closed or has stopped.
+            ConfigError: called inside ``apply`` or inside another reader's function.
+
+        Example:
+            >>> import tempfile
+            >>> class Total:
+            ...     value = 0
+            ...     def apply(self, command, context):
+            ...         self.value += int(command)
+            >>> with tempfile.TemporaryDirectory() as directory:
+            ...     with Replica(directory, state_machine=Total()) as replica:
+            ...         outcome = replica.propose(b"5", timeout=10)
+            ...         replica.read(lambda total: total.value, timeout=10)
+            5
+        """
+        checked = validation.check_function(function)
+        return self._node.reads.read(checked, validation.check_timeout(timeout))
 
     # -- the log -------------------------------------------------------------------------------------------
 

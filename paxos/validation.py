@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +180,13 @@ def check_timeout(timeout: object, name: str = "timeout") -> float | None:
     if not timeout >= 0:
         raise ConfigError(f"{name} must not be negative, not {timeout}")
     return float(timeout)
+
+
+def check_function(function: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
+    """Return what a read runs on the state machine."""
+    if function is not None and not callable(function):
+        raise TypeError(f"a read takes a function of the state machine, or None, not {function!r}")
+    return function
 
 
 def check_index(index: object, name: str = "index") -> int:

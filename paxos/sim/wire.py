@@ -14,8 +14,8 @@ from paxos._core import codec
 Kind = codec.FrameKind
 
 HEADER = Struct("<HBBIHHHHIIQQQQQII")
-PING = Struct("<QQQQII")
-PONG = Struct("<QQQQQQQQII")
+PING = Struct("<QQQQIIQ")
+PONG = Struct("<QQQQQQQQIIQ")
 PROMISE_HEAD = Struct("<QQIIII16s")
 PROMISE_ENTRY = Struct("<QQIIHHI")
 
@@ -53,6 +53,7 @@ class Ping(NamedTuple):
     sent_upto: int
     chosen_upto: int
     flags: int
+    read_round: int
 
 
 class Pong(NamedTuple):
@@ -68,6 +69,7 @@ class Pong(NamedTuple):
     chosen_upto: int
     flags: int
     priority: int
+    read_round: int
 
 
 class PromisePage(NamedTuple):
@@ -90,7 +92,8 @@ def view(data: bytes) -> Frame:
 
 def ping(data: bytes) -> Ping:
     """Return the payload of a PING frame."""
-    return Ping(*PING.unpack_from(data, HEADER.size)[:5])
+    round, ballot, sent_upto, chosen_upto, flags, _, read_round = PING.unpack_from(data, HEADER.size)
+    return Ping(round, ballot, sent_upto, chosen_upto, flags, read_round)
 
 
 def pong(data: bytes) -> Pong:

@@ -18,8 +18,8 @@ from paxos.types import Config
 
 CLUSTER = 7
 STEP_US = 1000
-PONG = struct.Struct("<QQQQQQQQII")
-PING = struct.Struct("<QQQQII")
+PONG = struct.Struct("<QQQQQQQQIIQ")
+PING = struct.Struct("<QQQQIIQ")
 HELLO = struct.Struct("<HHI16s")
 KIND = codec.FrameKind
 
@@ -43,17 +43,18 @@ def hello(sender: int, receiver: int, *, incarnation: int = 1, life: int = 0, an
 
 def pong(
     sender: int, receiver: int, *, round: int, asker: int = 1, promised: int = 0, leader: int = 0,
-    stream: tuple[int, int, int] = (0, 0, 0), chosen: int = 0, flags: int = 8, incarnation: int = 1,
+    stream: tuple[int, int, int] = (0, 0, 0), chosen: int = 0, flags: int = 8, read_round: int = 0,
+    incarnation: int = 1,
 ) -> bytes:  # fmt: skip
-    payload = PONG.pack(round, asker, promised, leader, *stream, chosen, flags, 0)
+    payload = PONG.pack(round, asker, promised, leader, *stream, chosen, flags, 0, read_round)
     return frame(KIND.PONG, sender, receiver, incarnation=incarnation, payload=payload)
 
 
 def ping(
     sender: int, receiver: int, *, round: int = 1, ballot: int = 0, chosen: int = 0, leads: bool = False,
-    incarnation: int = 1,
+    read_round: int = 0, incarnation: int = 1,
 ) -> bytes:  # fmt: skip
-    payload = PING.pack(round, ballot, 0, chosen, int(leads), 0)
+    payload = PING.pack(round, ballot, 0, chosen, int(leads), 0, read_round)
     return frame(KIND.PING, sender, receiver, incarnation=incarnation, payload=payload)
 
 

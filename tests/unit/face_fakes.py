@@ -52,11 +52,41 @@ class FakeControl:
         return []
 
 
+class FakeDesk:
+    """Confirms every read at `mark`, unless that is None."""
+
+    def __init__(self) -> None:
+        self.mark: int | None = 0
+        self.is_closed = False
+        self.asked = 0
+        self.changed = threading.Condition()
+
+    def ask(self) -> int:
+        self.asked += 1
+        return self.asked
+
+    def wait(self, number: int, timeout_s: float | None = None) -> int | None:
+        with self.changed:
+            self.changed.wait_for(lambda: self.mark is not None or self.is_closed, timeout_s)
+            return None if self.is_closed else self.mark
+
+    def confirm(self, mark: int | None) -> None:
+        with self.changed:
+            self.mark = mark
+            self.changed.notify_all()
+
+    def close(self) -> None:
+        with self.changed:
+            self.is_closed = True
+            self.changed.notify_all()
+
+
 class FakeReactor:
     """Chooses what is in the batcher, unless `held`."""
 
     def __init__(self, batcher: Batcher) -> None:
         self.batcher = batcher
+        self.reads = FakeDesk()
         self.alive = False
         self.held = False
         self.fault: tuple[int, str] | None = None
@@ -92,6 +122,7 @@ class FakeReactor:
 
     def stop(self) -> bool:
         self.alive = False
+        self.reads.close()
         if self.thread.is_alive():
             self.thread.join(5)
         with self.changed:

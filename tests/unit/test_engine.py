@@ -118,11 +118,12 @@ def test_every_frame_kind_has_a_place_or_is_empty_on_purpose() -> None:
     learner = {KIND.DECIDE, KIND.CHOSEN}
     heartbeat = {KIND.HELLO, KIND.PING}
     control = {KIND.PROMISE, KIND.FETCHED, KIND.FETCH_CHOSEN, KIND.CHOSEN_GONE}
+    reads = {KIND.READ_INDEX, KIND.READ_MARK}
     nobody = {
-        KIND.RESULT, KIND.READ_INDEX, KIND.READ_MARK, KIND.SNAPSHOT_OFFER, KIND.SNAPSHOT_CHUNK,
-        KIND.MEMBER_CHANGE, KIND.ROUND_CLOSED, KIND.STOPPED_LEADING,
+        KIND.RESULT, KIND.SNAPSHOT_OFFER, KIND.SNAPSHOT_CHUNK, KIND.MEMBER_CHANGE, KIND.ROUND_CLOSED,
+        KIND.STOPPED_LEADING,
     }  # fmt: skip
-    assert acceptor | proposer | learner | heartbeat | control | nobody == set(KIND)
+    assert acceptor | proposer | learner | heartbeat | control | reads | nobody == set(KIND)
     ballot = ballots.make(1, 2)
     bare = {KIND.PREPARE, KIND.NACK, KIND.TRANSFER}
     for kind in KIND:

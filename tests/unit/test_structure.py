@@ -33,6 +33,7 @@ LAYERS = {
         "node",
         "opening",
         "applying",
+        "reading",
         "advice",
         "signals",
         "subscribe",

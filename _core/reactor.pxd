@@ -91,7 +91,6 @@ cdef class Reactor:
     cdef bint _read_frames(self, uint64_t now_us) noexcept nogil
     cdef bint _take_batches(self) noexcept nogil
     cdef void _carry_out(self, uint64_t now_us) noexcept nogil
-    cdef void _confirm_reads(self) noexcept nogil
     cdef bint _make_durable(self) noexcept nogil
     cdef void _mark_log(self, uint64_t now_us) noexcept nogil
     cdef void _send(self, OutgoingList *outgoing) noexcept nogil

@@ -197,7 +197,7 @@ cdef class Reactor:
         failpoint(AT_PASS_SEND_NOW)
         self._send(&self.engine.ready.send_now)
         failpoint(AT_PASS_SENT_NOW)
-        self._confirm_reads()
+        self.reads.confirm(self.engine.ready)
         if not self._make_durable():
             return
         failpoint(AT_PASS_DURABLE)
@@ -218,15 +218,10 @@ cdef class Reactor:
                 return
         failpoint(AT_PASS_PUBLISHED)
         self._send(&self.engine.ready.send_now)
-        self._confirm_reads()
+        self.reads.confirm(self.engine.ready)
         for i in range(self.engine.ready.cold.count):
             self.cold.put(&self.engine.ready.cold.items[i])
         self.engine.ready.cold.count = 0
-
-    cdef void _confirm_reads(self) noexcept nogil:
-        if self.engine.ready.reads_upto:
-            self.reads.confirm(self.engine.ready.reads_upto, self.engine.ready.read_mark)
-            self.engine.ready.reads_upto = 0
 
     cdef bint _make_durable(self) noexcept nogil:
         """Append and sync the records; False if nothing that follows may happen (yet, or ever)."""

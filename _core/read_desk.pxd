@@ -3,6 +3,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from paxos._core.effects cimport Ready
 from paxos._core.wakeup cimport Gate, Waker
 
 cdef class ReadDesk:
@@ -14,8 +15,8 @@ cdef class ReadDesk:
     cdef uint64_t confirmed          # reads up to it are confirmed
     cdef uint32_t closed
 
-    # The reactor's side: has anybody asked since the last look; look; confirm; nothing will be confirmed any more.
+    # The reactor's side: has anybody asked since the last look; look; tell what `ready` confirms; it is over.
     cdef bint has_news(self) noexcept nogil
     cdef uint64_t take(self) noexcept nogil
-    cdef void confirm(self, uint64_t upto, uint64_t mark) noexcept nogil
+    cdef void confirm(self, Ready ready) noexcept nogil
     cdef void close(self) noexcept nogil

@@ -4,6 +4,7 @@ cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
 
+from paxos._core.effects cimport Ready
 from paxos._core.wakeup cimport (
     SIGNAL_CHECK_US, WAKE_ALL, clock_us, gate_enter, gate_leave, gate_sleep, gate_wake, load32, load64, store32,
     store64, timeout_to_us,
@@ -33,9 +34,12 @@ cdef class ReadDesk:
         self.taken = load64(&self.asked)
         return self.taken
 
-    cdef void confirm(self, uint64_t upto, uint64_t mark) noexcept nogil:
-        store64(&self.mark, mark)
-        store64(&self.confirmed, upto)
+    cdef void confirm(self, Ready ready) noexcept nogil:
+        if not ready.reads_upto:
+            return
+        store64(&self.mark, ready.read_mark)
+        store64(&self.confirmed, ready.reads_upto)
+        ready.reads_upto = 0
         gate_wake(&self.gate, WAKE_ALL)
 
     cdef void close(self) noexcept nogil:

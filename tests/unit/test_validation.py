@@ -143,6 +143,7 @@ def test_the_exports_are_pinned() -> None:
         "PaxosError",
         "PeerStatus",
         "Proposer",
+        "ReadTimeout",
         "Rejected",
         "RemoteProtocolError",
         "Replica",

@@ -17,6 +17,7 @@ the clients were told about the log, and takes only linear time.
 """
 
 from paxos.sim.linearizability.checker import Result, Verdict, check
+from paxos.sim.linearizability.files import load, parse
 from paxos.sim.linearizability.models import (
     MODELS,
     REFUSED,
@@ -31,6 +32,7 @@ from paxos.sim.linearizability.models import (
 from paxos.sim.linearizability.operations import MISSING, UNKNOWN, Event, History, MalformedHistory, Operation
 from paxos.sim.linearizability.recorder import Client, Invocation, Recorder
 from paxos.sim.linearizability.shrink import Counterexample
+from paxos.sim.linearizability.slots import SlotResult, check_slots
 
 __all__ = [
     "MISSING",
@@ -53,6 +55,10 @@ __all__ = [
     "Recorder",
     "Register",
     "Result",
+    "SlotResult",
     "Verdict",
     "check",
+    "check_slots",
+    "load",
+    "parse",
 ]

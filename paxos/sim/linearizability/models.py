@@ -7,9 +7,19 @@ have gone like that. The operations of different keys are independent objects, e
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Final, Protocol
 
-from paxos.sim.linearizability.operations import MISSING, UNKNOWN, Marker, Operation, distinct, same, show
+from paxos.sim.linearizability.operations import (
+    MISSING,
+    UNKNOWN,
+    Marker,
+    Operation,
+    distinct,
+    is_ambiguous,
+    same,
+    show,
+)
 
 REFUSED: Final = Marker.REFUSED
 """What `Model.step` returns for an operation that cannot have happened in that state."""
@@ -60,12 +70,19 @@ class Model(Protocol):
             raise ValueError(f"{self.name} knows no operation {operation.f!r}, only {known}")
 
     def prepare(self, operations: Sequence[Operation]) -> Model:
-        """Return a model that may refuse early what these operations of one key make impossible."""
+        """Return a model that may use what it learns from all operations of one key to answer `ends_reads`."""
         return self
 
-    def leaves_no_trace(self, operation: Operation, others: Sequence[Operation]) -> bool:
-        """Return True if it could never help to explain ``others`` that ``operation`` happened."""
+    def ends_reads(self, state: Any) -> bool:
+        """Return True if no read among the operations can succeed any more from ``state`` on."""
         return False
+
+    def erase(self, gone: Sequence[Operation], others: Sequence[Operation]) -> list[Operation] | None:
+        """Return ``others`` as they would be had ``gone`` never happened, or ``None`` if nobody can tell.
+
+        If an order explains all of them, then one must explain what this returns.
+        """
+        return None
 
     def show(self, state: Any) -> str:
         """Return a state as people read it."""
@@ -136,21 +153,22 @@ class _Values(Model):
             return state + operation.value if type(state) is type(operation.value) else REFUSED
         return self._initial if f == "delete" else operation.value  # type: ignore[no-any-return]
 
-    def leaves_no_trace(self, operation: Operation, others: Sequence[Operation]) -> bool:
-        """Return True if nobody found what the operation left: then the state might as well be the old one."""
-        if operation.f in self.reads or operation.f == "append":
-            return False
-        left = self._initial if operation.f == "delete" else operation.value
-        if operation.f == "cas":
-            left = operation.value[1]
+    def erase(self, gone: Sequence[Operation], others: Sequence[Operation]) -> list[Operation] | None:
+        """Leave out writes of which nobody found what they left: the state might as well be the old one."""
+        left: set[Hashable] = set()
+        for operation in gone:
+            if operation.f in self.reads or operation.f == "append":
+                return None
+            value = self._initial if operation.f == "delete" else operation.value
+            left.add(distinct(operation.value[1] if operation.f == "cas" else value))
         for other in others:
-            if other.f == "append":
-                return False
-            if other.f in self.reads and same(other.result, left):
-                return False
-            if other.f == "cas" and same(other.value[0], left):
-                return False
-        return True
+            if (
+                other.f == "append"
+                or (other.f in self.reads and distinct(other.result) in left)
+                or (other.f == "cas" and distinct(other.value[0]) in left)
+            ):
+                return None
+        return list(others)
 
 
 class Register(_Values):
@@ -219,9 +237,9 @@ class OwnedMutex(Mutex):
 class ListAppend(Model):
     """``append`` one element to a list, ``read`` the whole of it.
 
-    What a history is best made of: every read shows the order of all appends before it. So an append that
-    leads away from every longer read is refused at once, and the search hardly ever has a choice. States are
-    numbers of nodes in a tree of lists, which keeps a long history linear in time and memory.
+    What a history is best made of: every read shows the order of all appends before it. As lists only grow,
+    an append that leads away from every read must come after all of them, and the search hardly ever has a
+    choice. States are numbers of nodes in a tree of lists, which keeps a long history linear.
     """
 
     name = "list-append"
@@ -232,9 +250,11 @@ class ListAppend(Model):
     def __init__(self) -> None:
         self._children: dict[tuple[int, Hashable], int] = {}
         self._parents: list[tuple[int, Any]] = [(0, None)]
-        self._read: dict[int, int] = {}
-        self._expected: set[int] = set()
-        self._continued: set[int] = set()
+        self._read_end = 1  # the nodes below this one are beginnings of some read
+        # The longest list so far and the nodes of its beginnings: most lists are one of those.
+        self._longest: tuple[Any, ...] = ()
+        self._path: list[int] = [0]
+        self._nodes: dict[int, tuple[tuple[Any, ...], int]] = {}
 
     def initial(self) -> Hashable:
         return 0
@@ -252,13 +272,12 @@ class ListAppend(Model):
         model = type(self)()
         for operation in operations:
             if operation.f == "read":
-                node = 0
-                for item in operation.result or ():
-                    model._continued.add(node)
-                    node = model._child(node, item)
-                    model._expected.add(node)
-                model._read[operation.number] = node
+                model._node(operation.result or ())
+        model._read_end = len(model._parents)
         return model
+
+    def ends_reads(self, state: Any) -> bool:
+        return int(state) >= self._read_end
 
     def _child(self, node: int, item: Any) -> int:
         key = (node, distinct(item))
@@ -268,28 +287,44 @@ class ListAppend(Model):
             self._parents.append((node, item))
         return child
 
+    def _node(self, items: tuple[Any, ...]) -> int:
+        """Return the node of a list; the same object is looked at once."""
+        known = self._nodes.get(id(items))
+        if known is None or known[0] is not items:
+            known = self._nodes[id(items)] = (items, self._walk(items))
+        return known[1]
+
+    def _walk(self, items: tuple[Any, ...]) -> int:
+        common = min(len(items), len(self._longest))
+        if items[:common] != self._longest[:common] or is_ambiguous(items):
+            node = 0
+            for item in items:
+                node = self._child(node, item)
+            return node
+        for item in items[common:]:
+            self._path.append(self._child(self._path[-1], item))
+        if len(items) > common:
+            self._longest = items
+        return self._path[len(items)]
+
     def step(self, state: Any, operation: Operation) -> Hashable:
         if operation.f == "read":
-            node = self._read.get(operation.number)
-            if node is None:
-                node = 0
-                for item in operation.result or ():
-                    node = self._child(node, item)
-            return state if node == state else REFUSED
-        child = self._child(state, operation.value)
-        # A read of something longer is still to come, and lists only grow: the append must lead there.
-        return REFUSED if state in self._continued and child not in self._expected else child
+            return state if self._node(operation.result or ()) == state else REFUSED
+        return self._child(state, operation.value)
 
-    def leaves_no_trace(self, operation: Operation, others: Sequence[Operation]) -> bool:
-        """Return True if no read shows the element: then it cannot have come before any of them."""
-        if operation.f == "read":
-            return False
-        return not any(
-            same(item, operation.value)
+    def erase(self, gone: Sequence[Operation], others: Sequence[Operation]) -> list[Operation] | None:
+        """Take the elements out of every list, unless others appended them, too."""
+        values = {distinct(operation.value) for operation in gone}
+        if any(operation.f == "read" for operation in gone) or any(
+            other.f == "append" and distinct(other.value) in values for other in others
+        ):
+            return None
+        return [
+            replace(other, result=tuple(item for item in other.result if distinct(item) not in values))
+            if other.f == "read" and isinstance(other.result, tuple)
+            else other
             for other in others
-            if other.f == "read" and other.result is not UNKNOWN
-            for item in other.result or ()
-        )
+        ]
 
     def show(self, state: Any) -> str:
         items = []

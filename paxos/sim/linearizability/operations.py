@@ -111,16 +111,17 @@ class Operation:
         return self.returned is None
 
     def __str__(self) -> str:
-        argument = "" if self.value is None else f" {show(self.value)}"
+        text = self.f if self.value is None else f"{self.f} {show(self.value)}"
         if self.is_open:
-            return f"{self.f}{argument} -> ?"
-        said = self.result is not None and self.result != self.value
-        return f"{self.f}{argument}{f' -> {show(self.result)}' if said or self.value is None else ''}"
+            return f"{text} -> ?"
+        if self.result is MISSING or (self.value is not None and self.result in (None, self.value)):
+            return text
+        return f"{text} -> {show(self.result)}"
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Operations in the order of their invocation.
+    """What clients saw of some objects; it puts and numbers its operations in the order of their invocation.
 
     Attributes:
         operations: those that happened or may have happened.
@@ -131,6 +132,11 @@ class History:
     operations: tuple[Operation, ...]
     failed: tuple[Operation, ...] = ()
     source: str = "history"
+
+    def __post_init__(self) -> None:
+        in_order = sorted(self.operations, key=lambda operation: operation.invoked)
+        numbered = tuple(replace(operation, number=number) for number, operation in enumerate(in_order))
+        object.__setattr__(self, "operations", numbered)
 
     def __len__(self) -> int:
         return len(self.operations)
@@ -162,10 +168,8 @@ class History:
                         operation.line,
                         f"process {operation.process!r} is also in another file",
                     )
-        operations = [operation for history in histories for operation in history.operations]
-        operations.sort(key=lambda operation: operation.invoked)
         return cls(
-            tuple(replace(operation, number=number) for number, operation in enumerate(operations)),
+            tuple(operation for history in histories for operation in history.operations),
             tuple(operation for history in histories for operation in history.failed),
             " + ".join(history.source for history in histories),
         )
@@ -198,13 +202,8 @@ class _Pairing:
                 self.refuse(line, f"type is {event.type!r}, expected one of {', '.join(TYPES)}")
         for number, event in self.pending.values():
             self.operations[number] = self.operation(event)
-        in_order = [self.operations[number] for number in sorted(self.operations)]
-        in_order.sort(key=lambda operation: operation.invoked)
-        return History(
-            tuple(replace(operation, number=number) for number, operation in enumerate(in_order)),
-            tuple(self.failed),
-            self.source,
-        )
+        in_order = tuple(self.operations[number] for number in sorted(self.operations))
+        return History(in_order, tuple(self.failed), self.source)
 
     def refuse(self, line: int, reason: str) -> None:
         raise MalformedHistory(self.source, line, reason)
@@ -300,6 +299,9 @@ def distinct(value: Any) -> Hashable:
 def is_ambiguous(value: Any) -> bool:
     """Return True if ``distinct`` makes a difference for this value."""
     if isinstance(value, tuple | frozenset):
+        kinds = set(map(type, value))
+        if kinds.isdisjoint((bool, float, tuple, frozenset)):
+            return False
         return any(map(is_ambiguous, value))
     return isinstance(value, bool | float)
 

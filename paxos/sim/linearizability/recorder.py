@@ -125,8 +125,8 @@ class Invocation:
         if client is not None and kind != "info" and client.process == self._event.process:
             client.is_busy = False
 
-    def ok(self, result: Any = None, *, slot: int | None = None) -> None:
-        """It happened; ``result`` is what a read read, ``slot`` where in the log it took effect."""
+    def ok(self, result: Any = MISSING, *, slot: int | None = None) -> None:
+        """It happened; ``result`` is what a read found (``None`` is something), ``slot`` its place in the log."""
         self._complete("ok", freeze(result), slot)
 
     def fail(self) -> None:

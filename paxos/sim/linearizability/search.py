@@ -11,11 +11,12 @@ is: the frontier, one bit for each operation under way at the frontier, and the 
 from their invocation to their return, so the bits stay few however long the history is, and where others
 relink a list of entries there is nothing to undo.
 
-Three more observations keep it fast, and change no verdict:
+Four more observations keep it fast, and change no verdict:
 
 * A read that fits the present state may as well take effect now: it changes nothing for the others, so the
   search need not come back to try it later.
 * Open operations that are equal are interchangeable: only the first of them need be tried.
+* A state from which no read can succeed any more (`Model.ends_reads`) is no place to go to while one is owed.
 * States and operations are numbered, and what an operation makes of a state is computed once.
 """
 
@@ -78,6 +79,7 @@ class Table:
         self.model = model
         self.states: list[Any] = []
         self.moves: list[dict[int, int]] = []
+        self.ends_reads: list[bool] = []
         self.actions: list[Operation] = []
         self.tag: Callable[[Any], Hashable] = _itself
         if any(is_ambiguous(operation.value) or is_ambiguous(operation.result) for operation in operations):
@@ -104,6 +106,7 @@ class Table:
         if number == len(self.states):
             self.states.append(state)
             self.moves.append({})
+            self.ends_reads.append(self.model.ends_reads(state))
         return number
 
     def move(self, state: int, action: int) -> int:
@@ -124,12 +127,14 @@ class Plan(NamedTuple):
     Attributes:
         rows: what may be next, for each frontier.
         bits: the bit of the operation whose return each frontier is, and a 0 at the end.
+        owed: bits of the reads that have not returned before; all bits if one has not even been invoked.
         returns: that operation's number in the sequence.
         width: how many bits there are.
     """
 
     rows: list[Row]
     bits: list[int]
+    owed: list[int]
     returns: list[int]
     width: int
 
@@ -149,11 +154,15 @@ def lay_out(operations: Sequence[Operation], table: Table, reads: frozenset[str]
     width = 0
     rows: list[Row] = []
     bits: list[int] = []
+    owed: list[int] = []
     returns: list[int] = []
+    reads_to_come = sum(operation.f in reads for operation in operations)
     for _, is_return, number in events:
         operation = operations[number]
         if is_return:
-            rows.append(sorted(under_way.values(), key=lambda entry: _eagerness(entry, operations)))
+            row = sorted(under_way.values(), key=lambda entry: _eagerness(entry, operations))
+            rows.append(row)
+            owed.append(-1 if reads_to_come else sum(entry[0] for entry in row if entry[4]))
             bit = under_way.pop(number)[0]
             bits.append(bit)
             returns.append(number)
@@ -170,7 +179,7 @@ def lay_out(operations: Sequence[Operation], table: Table, reads: frozenset[str]
         action = table.action(operation)
         # At equal times an operation of the same process may still seem to be under way.
         before = latest.get(operation.process)
-        needs = under_way[before][0] if before in under_way else 0
+        needs = under_way[before][0] if before in under_way and not operations[before].is_open else 0
         latest[operation.process] = number
         if operation.is_open and not needs:
             twin = twin_of.get(action)
@@ -178,9 +187,11 @@ def lay_out(operations: Sequence[Operation], table: Table, reads: frozenset[str]
                 needs = under_way[twin][0]
             twin_of[action] = number
         under_way[number] = (bit, action, needs, number, operation.f in reads)
-    bits.append(0)
+        reads_to_come -= operation.f in reads
     rows.append([])
-    return Plan(rows, bits, returns, width)
+    bits.append(0)
+    owed.append(0)
+    return Plan(rows, bits, owed, returns, width)
 
 
 def _eagerness(entry: tuple[int, int, int, int, bool], operations: Sequence[Operation]) -> tuple[bool, float]:
@@ -215,9 +226,9 @@ def _explore(
     plan: Plan, table: Table, state: int, limits: Limits
 ) -> tuple[bool | None, list[int], int, int, int]:
     """Return (found, order, state, frontier, configurations); without success those of the longest order."""
-    rows, bits, _, width = plan
+    rows, bits, owed, _, width = plan
     end = len(rows) - 1
-    moves = table.moves
+    moves, ends_reads = table.moves, table.ends_reads
     shift = width + end.bit_length()
     seen: set[int] = set()
     look_up_at = LOOK_UP_EVERY
@@ -250,6 +261,8 @@ def _explore(
         while bits[ahead] & after:
             after ^= bits[ahead]
             ahead += 1
+        if ends_reads[following] and owed[ahead] & ~after:
+            continue
         configuration = (following << shift) | (ahead << width) | after
         if configuration in seen:
             if is_read:

@@ -22,9 +22,9 @@ def draw(operations: Sequence[Operation], marked: Collection[int] = ()) -> list[
         {operation.invoked for operation in operations}
         | {operation.returned for operation in operations if operation.returned is not None}
     )
-    step = max(1, min(STEP_MAX, WIDTH // max(1, len(times))))
-    column = {moment: step * place for place, moment in enumerate(times)}
-    end = step * len(times)
+    step = min(STEP_MAX, WIDTH / max(1, len(times)))
+    column = {moment: int(step * place) for place, moment in enumerate(times)}
+    end = int(step * len(times))
     rows = [("line", "process", "operation", "time")]
     for operation in operations:
         start = column[operation.invoked]

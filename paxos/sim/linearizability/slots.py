@@ -69,6 +69,7 @@ class _SlotCheck:
         self.violations: list[str] = []
         self.at: dict[int, Operation] = {}
         self.reads: list[Operation] = []
+        self.failed = {id(operation) for operation in history.failed}
 
     def run(self) -> SlotResult:
         operations = validated(self.history, self.model)
@@ -123,7 +124,6 @@ class _SlotCheck:
 
     def replay(self) -> None:
         """Let the model do what the log says, and compare."""
-        failed = {id(operation) for operation in self.history.failed}
         states: dict[Hashable, Any] = {}
         steps = [(slot, 0, operation) for slot, operation in self.at.items()]
         steps += [(read.slot or 0, ACCESS_READ, read) for read in self.reads]
@@ -133,16 +133,18 @@ class _SlotCheck:
                 state = self.model.initial()
             following = self.model.step(state, operation)
             if following is REFUSED:
-                if not operation.is_open and id(operation) not in failed:
+                if not operation.is_open and id(operation) not in self.failed:
                     self.wrong(operation, f"in slot {slot} the state is {self.model.show(state)}")
-            elif id(operation) in failed:
+            elif id(operation) in self.failed:
                 self.wrong(operation, f"failed, and yet happened in slot {slot}")
             else:
                 states[operation.key] = following
 
     def respect_time(self) -> None:
         """Nothing may come before what was known when it was asked for."""
-        placed = [(operation, slot) for slot, operation in self.at.items()]
+        placed = [
+            (operation, slot) for slot, operation in self.at.items() if id(operation) not in self.failed
+        ]
         placed += [(read, read.slot or 0) for read in self.reads]
         events: list[tuple[float, int, int, Operation, int]] = []
         for operation, slot in placed:

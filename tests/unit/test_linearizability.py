@@ -42,7 +42,7 @@ from paxos.sim.linearizability.search import Outcome
 from paxos.sim.linearizability.shrink import _Shrinker, opened
 from tests.unit import linearizability_kit as kit
 
-CASES = int(os.environ.get("PAXOS_LINEARIZABILITY_CASES", "2000"))
+CASES = int(os.environ.get("PAXOS_LINEARIZABILITY_CASES", "3000"))
 GROUPS = 4
 
 
@@ -333,6 +333,12 @@ def test_true_is_not_one_and_one_is_not_a_float() -> None:
     assert not verdict(ListAppend(), op(0, "append", 1, 0, 1), read(0, (True,), 2, 3))
 
 
+def test_true_and_one_are_different_keys() -> None:
+    operations = [replace(write(0, 5, 0, 1), key=1), replace(read(0, None, 2, 3), key=True)]
+    assert check(kit.history_of(operations), Register()).keys == 2
+    assert check(kit.history_of(operations), Register())
+
+
 def test_giving_up_is_never_ok() -> None:
     writes = [write(process, process, 0, 10) for process in range(11)]
     history = kit.history_of([*writes, read("r", "nobody", 11, 12)])
@@ -386,9 +392,25 @@ def test_a_mutex_is_held_once_and_an_owned_one_released_by_its_owner() -> None:
     assert not verdict(Mutex(), op(0, "release", None, 0, 1))
 
 
-def test_equal_open_operations_of_different_owners_are_not_interchangeable() -> None:
-    opens = [op("a", "acquire", None, 0, None), op("b", "acquire", None, 1, None)]
-    assert verdict(OwnedMutex(), *opens, op("b", "release", None, 2, 3)) is True
+class Seat(Model):
+    """Whoever sits down last is seen there: equal operations of two processes are not the same."""
+
+    functions = frozenset({"sit", "look"})
+    reads = frozenset({"look"})
+
+    def initial(self) -> Hashable:
+        return None
+
+    def step(self, state: Any, operation: Operation) -> Hashable:
+        if operation.f == "sit":
+            return operation.process
+        return state if state == operation.result else REFUSED
+
+
+def test_equal_open_operations_of_different_processes_are_told_apart() -> None:
+    opens = [op("a", "sit", None, 0, None), op("b", "sit", None, 1, None)]
+    assert verdict(Seat(), *opens, op("c", "look", None, 2, 3, "b"), op("c", "look", None, 4, 5, "a"))
+    assert not verdict(Seat(), *opens, op("c", "look", None, 2, 3, "c"))
 
 
 def test_a_key_value_store_appends_deletes_and_compares() -> None:
@@ -440,6 +462,14 @@ def test_users_bring_their_own_models() -> None:
     assert not verdict(Ticker(), *ok, op(2, "increment", None, 6, 7, 2))
 
 
+def test_a_model_that_calls_a_change_a_read_is_found_out() -> None:
+    class Wrong(Ticker):
+        reads = frozenset({"increment"})
+
+    with pytest.raises(ValueError, match="counter calls increment a read, but it changed the state"):
+        verdict(Wrong(), op(0, "increment", None, 0, 1, 1))
+
+
 @pytest.mark.parametrize(
     ("model", "operation", "reason"),
     [
@@ -487,6 +517,19 @@ def test_what_no_client_can_have_seen_is_refused(events: list[Event], line: int,
     with pytest.raises(MalformedHistory) as caught:
         History.of(events)
     assert (caught.value.line, reason in caught.value.reason) == (line, True), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("operations", "reason"),
+    [
+        ([write(0, 1, 0, 5), read(0, 1, 4, 9)], "begins read -> 1 while write 1 of line 1 is under way"),
+        ([write(0, 1, 0, None), read(0, 1, 4, 9)], "begins read -> 1 while write 1 -> \\? of line 1"),
+        ([write(0, 1, 5, 4)], "write 1 ends before it begins"),
+    ],
+)
+def test_operations_written_by_hand_are_no_less_strict(operations: list[Operation], reason: str) -> None:
+    with pytest.raises(MalformedHistory, match=reason):
+        kit.history_of(operations)
 
 
 def test_times_decide_and_not_the_order_of_the_lines() -> None:

@@ -213,6 +213,22 @@ def test_a_line_of_a_log_that_is_damaged_is_not_passed_over() -> None:
             parse(GOOD_LOG + damaged)
 
 
+def test_failed_reads_need_no_value() -> None:
+    log = "0 :invoke :read nil\n0 :fail :read :timed-out\n1 :invoke :read nil\n1 :info :read :timed-out\n"
+    assert check(parse(log), Register()).operations == 0
+    edn = "{:process 0 :type :invoke :f :read :value [1 nil]} {:process 0 :type :fail :f :read :error :net}"
+    assert len(parse(edn, keyed=True).failed) == 1
+    lines = '{"type":"invoke","process":0,"f":"read"}\n{"type":"fail","process":0,"f":"read"}'
+    assert check(parse(lines), Register())
+
+
+def test_only_what_the_nemesis_reports_is_passed_over() -> None:
+    report = "{:process :nemesis :type :info :f :kill :value [1 2]}"
+    event = "{:process :nemesis :type :invoke :f :write :value 1}"
+    assert len(parse(f"{report} {event} {report}")) == 1
+    assert len(parse(":nemesis :info :kill nil\n:nemesis :invoke :write 1\n")) == 1
+
+
 def test_a_mutex_in_a_log() -> None:
     text = "0 :invoke :acquire nil\n0 :ok :acquire nil\n1 :invoke :acquire nil\n1 :ok :acquire nil\n"
     assert check(parse(text.rsplit("\n", 3)[0] + "\n"), Mutex())

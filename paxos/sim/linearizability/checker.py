@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from paxos.sim.linearizability.models import Model
-from paxos.sim.linearizability.operations import UNKNOWN, History, MalformedHistory, Operation, show
+from paxos.sim.linearizability.operations import UNKNOWN, History, MalformedHistory, Operation, distinct, show
 from paxos.sim.linearizability.search import Limits, search
 from paxos.sim.linearizability.shrink import Counterexample, shrink
 
@@ -85,12 +85,12 @@ def validated(history: History, model: Model) -> list[Operation]:
     return said
 
 
-def by_key(operations: Sequence[Operation]) -> dict[Hashable, list[Operation]]:
+def by_key(operations: Sequence[Operation]) -> list[list[Operation]]:
     """Return the operations of each object, the objects with few of them first."""
     parts: dict[Hashable, list[Operation]] = {}
     for operation in operations:
-        parts.setdefault(operation.key, []).append(operation)
-    return dict(sorted(parts.items(), key=lambda item: len(item[1])))
+        parts.setdefault(distinct(operation.key), []).append(operation)
+    return sorted(parts.values(), key=len)
 
 
 def check(
@@ -132,7 +132,8 @@ def check(
     configurations = 0
     gave_up: list[str] = []
     counterexample = None
-    for number, (key, part) in enumerate(parts.items()):
+    for number, part in enumerate(parts):
+        key = part[0].key
         limits.progress = _reporter(progress, key, f"{number + 1} of {len(parts)}")
         outcome = search(part, model, limits)
         configurations += outcome.configurations

@@ -9,8 +9,8 @@ Three formats are read:
 * ``log``: the lines of Jepsen's log, ``INFO  jepsen.util - 0 :invoke :write 3`` (with tabs), between
   whatever else was logged.
 
-Whatever the process ``nemesis`` does is no operation. With ``keyed=True`` values are ``[key value]``, as in
-Jepsen's independent tests.
+What the process ``nemesis`` reports as ``info``, its way to say what it broke, is no operation. With
+``keyed=True`` values are ``[key value]``, as in Jepsen's independent tests.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 from paxos.sim.linearizability import edn, json_lines
 from paxos.sim.linearizability.edn import Keyword, NotEdn, Symbol
-from paxos.sim.linearizability.json_lines import NEMESIS, event_of
+from paxos.sim.linearizability.json_lines import event_of, is_of_nemesis
 from paxos.sim.linearizability.operations import MISSING, Event, History, MalformedHistory
 
 FORMATS = ("json", "edn", "log")
@@ -77,7 +77,7 @@ def guess(text: str) -> str:
 def keyed_event(event: Event, source: str) -> Event:
     """Take the key out of a value ``[key value]``."""
     value = event.value
-    if event.type == "info" or (event.type == "fail" and value in (MISSING, None)):
+    if event.type in ("info", "fail"):
         return event._replace(value=MISSING)
     if not isinstance(value, tuple) or len(value) != 2:
         raise MalformedHistory(source, event.line, f"the value should be [key value], and is {value!r}")
@@ -104,7 +104,7 @@ def _edn_event(item: Any, line: int, source: str) -> Iterator[Event]:
     fields = {plain(name): value for name, value in item.items()}
     for name in ("type", "process", "f"):
         fields[name] = plain(fields.get(name))
-    if fields["process"] == NEMESIS:
+    if is_of_nemesis(fields["process"], fields["type"]):
         return
     try:
         yield event_of(fields, line)
@@ -120,11 +120,11 @@ def decode_log(text: str, source: str) -> Iterator[Event]:
             if LOOKS_LOGGED.search(line):
                 raise MalformedHistory(source, number, "looks like an operation: process :type :f value")
             continue
-        process: int | str = found["process"]
-        if found["process"].startswith(":"):
-            continue  # the nemesis, and other keywords that are no clients
+        process: int | str = found["process"].removeprefix(":")
+        if is_of_nemesis(process, found["type"]):
+            continue
         if found["process"].isdecimal():
-            process = int(found["process"])
+            process = int(process)
         fields: dict[str, Any] = {"type": found["type"], "process": process, "f": found["f"]}
         try:
             if found["value"] and fields["type"] in ("invoke", "ok"):

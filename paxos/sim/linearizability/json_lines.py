@@ -20,8 +20,10 @@ from typing import Any, NoReturn
 
 from paxos.sim.linearizability.operations import MISSING, TYPES, Event, MalformedHistory, freeze
 
-NEMESIS = "nemesis"
-"""The process that Jepsen lets break things: its events are no operations."""
+
+def is_of_nemesis(process: Any, kind: Any) -> bool:
+    """Return True for what Jepsen's process that breaks things reports: those events are no operations."""
+    return bool(process == "nemesis" and kind == "info")
 
 
 def encode(event: Event) -> str:
@@ -60,7 +62,7 @@ def decode(text: str, source: str) -> Iterator[Event]:
             raise MalformedHistory(source, number, "nested too deeply") from error
         except (ValueError, TypeError) as error:
             raise MalformedHistory(source, number, f"no event: {error}") from error
-        if event.process != NEMESIS:
+        if not is_of_nemesis(event.process, event.type):
             yield event
 
 
@@ -93,7 +95,7 @@ def event_of(fields: Any, line: int) -> Event:
         raise ValueError(f"type is {kind!r}, expected one of {', '.join(TYPES)}")
     if isinstance(process, bool) or not isinstance(process, int | str):
         raise ValueError(f"process is {process!r}, expected an integer or a string")
-    if not isinstance(f, str) and process != NEMESIS:
+    if not isinstance(f, str):
         raise ValueError(f"f is {f!r}, expected the name of an operation")
     time, slot = fields.get("time"), fields.get("slot")
     if time is not None and (
@@ -103,4 +105,4 @@ def event_of(fields: Any, line: int) -> Event:
     if slot is not None and (isinstance(slot, bool) or not isinstance(slot, int)):
         raise ValueError(f"slot is {slot!r}, expected an integer")
     value = freeze(fields["value"]) if "value" in fields else MISSING
-    return Event(kind, process, str(f), value, freeze(fields.get("key")), time, slot, line)
+    return Event(kind, process, f, value, freeze(fields.get("key")), time, slot, line)

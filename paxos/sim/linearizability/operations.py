@@ -135,8 +135,25 @@ class History:
 
     def __post_init__(self) -> None:
         in_order = sorted(self.operations, key=lambda operation: operation.invoked)
+        self._demand_one_at_a_time(in_order)
         numbered = tuple(replace(operation, number=number) for number, operation in enumerate(in_order))
         object.__setattr__(self, "operations", numbered)
+
+    def _demand_one_at_a_time(self, operations: Sequence[Operation]) -> None:
+        """Raise MalformedHistory if a process does two things at once, or something that ends before it begins."""
+        latest: dict[Hashable, Operation] = {}
+        for operation in operations:
+            before = latest.get(operation.process)
+            if before is not None and (before.returned is None or before.returned > operation.invoked):
+                raise MalformedHistory(
+                    self.source,
+                    operation.line,
+                    f"process {operation.process!r} begins {operation} while {before} of line {before.line} "
+                    "is under way",
+                )
+            if operation.returned is not None and operation.returned < operation.invoked:
+                raise MalformedHistory(self.source, operation.line, f"{operation} ends before it begins")
+            latest[operation.process] = operation
 
     def __len__(self) -> int:
         return len(self.operations)
@@ -245,11 +262,9 @@ class _Pairing:
             self.operations[number] = self.operation(invocation)
             return
         self.returned[process] = event.time
-        operation = replace(
-            self.operation(invocation), result=event.value, returned=event.time, slot=event.slot
-        )
+        operation = replace(self.operation(invocation), returned=event.time)
         if event.type == "ok":
-            self.operations[number] = operation
+            self.operations[number] = replace(operation, result=event.value, slot=event.slot)
         else:
             self.failed.append(operation)
 

@@ -113,6 +113,10 @@ class Table:
         """Ask the model, and remember: the number of the next state, or -1."""
         following = self.model.step(self.states[state], self.actions[action])
         number = -1 if following is REFUSED else self.state(following)
+        if number not in (-1, state) and self.actions[action].f in self.model.reads:
+            raise ValueError(
+                f"{self.model.name} calls {self.actions[action].f} a read, but it changed the state"
+            )
         self.moves[state][action] = number
         return number
 
@@ -200,17 +204,19 @@ def _eagerness(entry: tuple[int, int, int, int, bool], operations: Sequence[Oper
     return not entry[4], float("inf") if returned is None else returned
 
 
-def search(operations: Sequence[Operation], model: Model, limits: Limits, initial: Any = REFUSED) -> Outcome:
+def search(operations: Sequence[Operation], model: Model, limits: Limits) -> Outcome:
     """Look for an order that explains all operations of one key.
 
     Args:
         operations: in the order of invocation; reads that are open explain themselves and must be left out.
-        initial: state to begin with instead of the model's.
+
+    Raises:
+        ValueError: the model says of an operation that it never changes the state, and it did.
     """
     model = model.prepare(operations)
     table = Table(model, operations)
     plan = lay_out(operations, table, model.reads)
-    state = table.state(model.initial() if initial is REFUSED else initial)
+    state = table.state(model.initial())
     finished, order, state, frontier, seen = _explore(plan, table, state, limits)
     if finished is None:
         return Outcome(None, [], table.states[state], model, seen)

@@ -13,7 +13,7 @@ from typing import Any
 
 from paxos.sim.linearizability.checker import validated
 from paxos.sim.linearizability.models import REFUSED, Model
-from paxos.sim.linearizability.operations import History, MalformedHistory, Operation
+from paxos.sim.linearizability.operations import History, MalformedHistory, Operation, distinct, same
 
 Command = tuple[str, Hashable, Any]
 """What one slot of the final log holds: (operation, key, argument), frozen."""
@@ -95,23 +95,23 @@ class _SlotCheck:
             self.wrong(operation, f"slot {slot} is that of line {self.at[slot].line}, too")
         elif slot not in self.log:
             self.wrong(operation, f"lost: the log has no slot {slot}")
-        elif self.log[slot] != command_of(operation):
+        elif not same(self.log[slot], command_of(operation)):
             self.wrong(operation, f"slot {slot} holds {self.log[slot]!r}")
         else:
             self.at[slot] = operation
 
     def resolve(self, unknown: Sequence[Operation]) -> int:
         """Find out whose the other slots are: the earliest operation that fits asks least of real time."""
-        waiting: dict[Command, list[Operation]] = {}
+        waiting: dict[Hashable, list[Operation]] = {}
         for operation in (*unknown, *self.history.failed):
-            waiting.setdefault(command_of(operation), []).append(operation)
+            waiting.setdefault(distinct(command_of(operation)), []).append(operation)
         for operations in waiting.values():
             operations.sort(key=lambda operation: (not operation.is_open, operation.invoked), reverse=True)
         found = 0
         for slot in sorted(self.log):
             if slot in self.at:
                 continue
-            fitting = waiting.get(self.log[slot])
+            fitting = waiting.get(distinct(self.log[slot]))
             if not fitting:
                 self.violations.append(
                     f"{self.history.source}: slot {slot} holds {self.log[slot]!r}, which nobody asked for or "
@@ -128,7 +128,8 @@ class _SlotCheck:
         steps = [(slot, 0, operation) for slot, operation in self.at.items()]
         steps += [(read.slot or 0, ACCESS_READ, read) for read in self.reads]
         for slot, _, operation in sorted(steps, key=lambda step: step[:2]):
-            state = states.get(operation.key, REFUSED)
+            key = distinct(operation.key)
+            state = states.get(key, REFUSED)
             if state is REFUSED:
                 state = self.model.initial()
             following = self.model.step(state, operation)
@@ -138,7 +139,7 @@ class _SlotCheck:
             elif id(operation) in self.failed:
                 self.wrong(operation, f"failed, and yet happened in slot {slot}")
             else:
-                states[operation.key] = following
+                states[key] = following
 
     def respect_time(self) -> None:
         """Nothing may come before what was known when it was asked for."""

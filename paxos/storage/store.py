@@ -117,7 +117,7 @@ class Store:
     def begin(self) -> None:
         """Make the incarnation durable. Nothing may be sent before."""
         self.directory.check_process()
-        reach("incarnation.before")
+        reach("incarnation.before", StorageError)
         self.wal.append(
             [RecordView(int(RecordKind.RECORD_INCARNATION), 0, 0, self.incarnation, 0, 0, 0, 0, None)]
         )

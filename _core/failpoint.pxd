@@ -8,7 +8,7 @@
 from libc.stdint cimport uint8_t, uint32_t
 
 cdef enum:
-    FAMILY_COUNT = 11
+    FAMILY_COUNT = 12
 
 cdef enum FailPoint:
     # the write-ahead log
@@ -51,6 +51,8 @@ cdef enum FailPoint:
     AT_PASS_SLEEP
     AT_CALLERS_WAKE
     AT_CONTROL_QUEUE
+    AT_READ_TAKEN
+    AT_READ_CONFIRMED
     # intents, as the reactor takes them
     AT_INTENT_CAMPAIGN
     AT_INTENT_LEAD
@@ -80,6 +82,7 @@ cdef enum FailPoint:
     AT_APPLY_BEFORE
     AT_APPLY_AFTER
     AT_APPLY_SETTLED
+    AT_READ_SERVED
     AT_CLOSE_BEGIN
     AT_CLOSE_RELEASE
     POINT_COUNT

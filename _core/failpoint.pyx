@@ -8,7 +8,7 @@ from libc.string cimport memset, strlen
 
 from paxos._core.codec cimport (
     ACCEPT, ACCEPT_REF, ACCEPTED, CHOSEN, CHOSEN_GONE, DECIDE, FETCH, FETCH_CHOSEN, FETCHED, FORWARD, HELLO, NACK,
-    OPEN, PING, PONG, PREPARE, PROMISE, TRANSFER,
+    OPEN, PING, PONG, PREPARE, PROMISE, READ_INDEX, READ_MARK, TRANSFER,
 )
 from paxos._core.intent cimport (
     INTENT_CAMPAIGN, INTENT_CONFIGURE, INTENT_LEAD, INTENT_SEND, INTENT_TRANSFER,
@@ -60,6 +60,7 @@ armed_count = 0
 
 FAMILIES = (
     "heartbeat", "hello", "prepare", "promise", "stream", "accepted", "nack", "fetch", "catch_up", "forward", "transfer",
+    "read",
 )
 ACTIONS = {"count": ACTION_COUNT, "panic": ACTION_PANIC, "error": ACTION_ERROR, "sleep": ACTION_SLEEP}
 
@@ -102,6 +103,8 @@ _PLACES = {
     AT_PASS_SLEEP: ("pass.sleep", 0, "the reactor is about to wait for something to do"),
     AT_CALLERS_WAKE: ("callers.wake", 0, "waiting callers and the apply thread are about to be woken"),
     AT_CONTROL_QUEUE: ("control.queue", 0, "a frame is about to be queued for the control thread"),
+    AT_READ_TAKEN: ("read.taken", 0, "the reactor takes reads that have arrived; nobody was asked to confirm them"),
+    AT_READ_CONFIRMED: ("read.confirmed", 0, "reads are confirmed and their readers do not know"),
     AT_INTENT_CAMPAIGN: ("intent.campaign", EIO, "the reactor takes the intent to campaign"),
     AT_INTENT_LEAD: ("intent.lead", EIO, "the reactor takes the intent to lead"),
     AT_INTENT_SEND: ("intent.send", EIO, "the reactor takes the intent to send a frame"),
@@ -126,6 +129,7 @@ _PLACES = {
     AT_APPLY_BEFORE: ("apply.before", EIO, "a slot is about to be applied"),
     AT_APPLY_AFTER: ("apply.after", 0, "a slot was applied and its callers do not know"),
     AT_APPLY_SETTLED: ("apply.settled", 0, "the callers of a slot have their outcomes"),
+    AT_READ_SERVED: ("read.served", 0, "a read is confirmed and applied up to its mark, and about to look at the state"),
     AT_CLOSE_BEGIN: ("close.begin", 0, "a node is about to close"),
     AT_CLOSE_RELEASE: ("close.release", 0, "a node has stopped and is about to close its files"),
 }
@@ -223,6 +227,8 @@ cdef int failpoint_frame(int first, uint8_t kind) noexcept nogil:
         family = 9
     elif kind == TRANSFER:
         family = 10
+    elif kind == READ_INDEX or kind == READ_MARK:
+        family = 11
     else:
         return 0
     return failpoint_reached(first + family)

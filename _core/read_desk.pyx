@@ -5,6 +5,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
 
 from paxos._core.effects cimport Ready
+from paxos._core.failpoint cimport AT_READ_CONFIRMED, AT_READ_TAKEN, failpoint
 from paxos._core.wakeup cimport (
     SIGNAL_CHECK_US, WAKE_ALL, clock_us, gate_enter, gate_leave, gate_sleep, gate_wake, load32, load64, store32,
     store64, timeout_to_us,
@@ -31,12 +32,14 @@ cdef class ReadDesk:
         return load64(&self.asked) != self.taken
 
     cdef uint64_t take(self) noexcept nogil:
+        failpoint(AT_READ_TAKEN)
         self.taken = load64(&self.asked)
         return self.taken
 
     cdef void confirm(self, Ready ready) noexcept nogil:
         if not ready.reads_upto:
             return
+        failpoint(AT_READ_CONFIRMED)
         store64(&self.mark, ready.read_mark)
         store64(&self.confirmed, ready.reads_upto)
         ready.reads_upto = 0

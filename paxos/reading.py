@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from paxos._core.failpoint import reach
 from paxos.applying import Applier
 from paxos.errors import Busy, Closed, ConfigError, ReadTimeout
 
@@ -82,6 +83,7 @@ class Reads:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         mark = self._wait_confirmed(self._desk.ask(), deadline)
         if mark is not None and self._wait_applied(mark, deadline):
+            reach("read.served")
             done, result = self._applier.run_between(function, _left(deadline))
             if done:
                 return result

@@ -134,6 +134,7 @@ class Node:
         self.output = cluster.directory / f"node{node_id}.txt"
         self.routes: dict[int, str] = {}
         self.config: dict[str, Any] = {}
+        self.stale = False
         self.lives = 0
         self.life: Life | None = None
         self._cluster = cluster
@@ -165,6 +166,7 @@ class Node:
             "routes": self.routes,
             "config": self._cluster.config | self.config,
             "output": str(self.output),
+            "stale": self.stale,
             "environment": {"PAXOS_FAILPOINTS": failing},
         }
         with theirs:

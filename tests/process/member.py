@@ -19,6 +19,7 @@ import socket
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 import paxos
@@ -26,6 +27,7 @@ from paxos import failpoints
 from paxos.transport.zmq_transport import ZmqTransport
 
 PR_SET_PDEATHSIG = 1
+READERS = 8
 
 
 def die_with_parent() -> None:
@@ -42,6 +44,10 @@ class KeyValueMachine(paxos.StateMachine):
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
 
+    def read(self, key: str) -> str | None:
+        """Return a value without the log."""
+        return self.values.get(key)
+
     def apply(self, command: bytes, context: paxos.ApplyContext) -> Any:
         _id, f, key, value = json.loads(command)
         old = self.values.get(key)
@@ -57,6 +63,17 @@ class KeyValueMachine(paxos.StateMachine):
         return True
 
 
+class StaleMachine(KeyValueMachine):
+    """A mutant for the test of the tests: whoever reads sees what was there at the first read."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, str | None] = {}
+        super().__init__()
+
+    def read(self, key: str) -> str | None:
+        return self.seen.setdefault(key, self.values.get(key))
+
+
 class Member:
     """One life of a member: opens the replica, does what it is told, ends."""
 
@@ -64,8 +81,9 @@ class Member:
         self._connection = connection
         self._specification = specification
         self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self._machine = KeyValueMachine()
+        self._machine = StaleMachine() if specification["stale"] else KeyValueMachine()
         self._closing = threading.Lock()
+        self._readers = ThreadPoolExecutor(READERS)
 
     def run(self) -> int:
         """Return the exit code."""
@@ -118,6 +136,8 @@ class Member:
         match request["do"]:
             case "command":
                 self._command(request)
+            case "read":
+                self._readers.submit(self._read, request)
             case "close" | "entries" | "transfer":
                 threading.Thread(target=self._slowly, args=(request,), daemon=True).start()
             case other:
@@ -136,6 +156,14 @@ class Member:
                 self._say({"id": request_id, "ok": True, "index": outcome.index, "result": outcome.result})
 
         future.add_done_callback(done)
+
+    def _read(self, request: dict[str, Any]) -> None:
+        key = request["key"]
+        try:
+            found = self._replica.read(lambda machine: machine.read(key), request["timeout"])
+            self._say({"id": request["id"], "ok": True, "result": found})
+        except Exception as error:
+            self._refuse(request["id"], error)
 
     def _slowly(self, request: dict[str, Any]) -> None:
         try:

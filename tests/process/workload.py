@@ -24,6 +24,8 @@ CERTAINLY_NOT = {"Closed", "Busy", "Rejected", "NotLeader", "ConfigError", "Type
 OPERATIONS_PER_KEY = 400
 UNKNOWN_PER_KEY = 4
 KEYS = 4
+READ_SHARE = 0.7
+"""Of the gets; the others go through the log."""
 PAUSE_S = 0.002
 """Between two operations of a client, so that a slow machine serves the cluster rather than its clients."""
 
@@ -82,6 +84,7 @@ class Clients:
         self.refused: set[str] = set()
         self.unknown: set[str] = set()
         self.answered_at: Counter[int] = Counter()
+        self.reads = 0
         self.longest_wait_s = 0.0
         self.failures: list[BaseException] = []
         self._cluster = cluster
@@ -143,14 +146,37 @@ class Clients:
         if life is None or life.gone:
             return
         operation = client.invoke(f, tuple(value) if f == "cas" else value, key=key)
+        by_read = f == "get" and chance.random() < READ_SHARE
         answers: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
         began = time.monotonic()
         answer = None
         with contextlib.suppress(Gone, queue.Empty):
-            life.send("command", answers.put, command=[name, f, key, value])
+            if by_read:
+                life.send("read", answers.put, key=key, timeout=self._patience_s)
+            else:
+                life.send("command", answers.put, command=[name, f, key, value])
             answer = answers.get(timeout=self._patience_s)
+        self._longest(time.monotonic() - began)
+        if by_read:
+            self._note_read(operation, node, answer)
+        else:
+            self._note_command(operation, node, [name, f, key], answer)
+
+    def _note_read(self, operation: Any, node: Node, answer: Answer | None) -> None:
+        if answer is None or not answer["ok"]:
+            operation.info()
+            return
+        operation.ok(answer["result"])
+        with self._lock:
+            self.reads += 1
+            self.answered_at[node.node_id] += 1
+
+    def _note_command(self, operation: Any, node: Node, command: list[str], answer: Answer | None) -> None:
+        name, f, key = command
         if answer is not None and answer["ok"]:
-            self._note_done(node, name, answer["index"], time.monotonic() - began)
+            with self._lock:
+                self.acknowledged[name] = answer["index"]
+                self.answered_at[node.node_id] += 1
             if f == "cas" and not answer["result"]:
                 operation.fail()
             else:
@@ -166,10 +192,8 @@ class Clients:
             with self._lock:
                 self.unknown.add(name)
 
-    def _note_done(self, node: Node, name: str, index: int, seconds: float) -> None:
+    def _longest(self, seconds: float) -> None:
         with self._lock:
-            self.acknowledged[name] = index
-            self.answered_at[node.node_id] += 1
             self.longest_wait_s = max(self.longest_wait_s, seconds)
 
     @contextlib.contextmanager
@@ -187,7 +211,7 @@ class Clients:
         """Wait until so many further operations were answered, by ``node`` if one is given."""
 
         def count() -> int:
-            return self.answered_at[node.node_id] if node is not None else len(self.acknowledged)
+            return self.answered_at[node.node_id] if node is not None else self.answered_at.total()
 
         target = count() + more
 
@@ -220,6 +244,7 @@ class Clients:
             "acknowledged": len(self.acknowledged),
             "unknown": len(self.unknown),
             "refused": len(self.refused),
+            "reads": self.reads,
         }
 
     def demand_logs(self, logs: dict[int, list[tuple[int, list[Any]]]]) -> None:

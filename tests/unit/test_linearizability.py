@@ -749,3 +749,11 @@ def test_values_are_frozen_compared_and_shown() -> None:
         '"q\\""',
     ]
     assert len(show("x" * 1000)) <= 48
+
+
+def test_a_read_that_failed_has_no_result_and_says_nothing() -> None:
+    recorder = Recorder()
+    client = recorder.client()
+    client.invoke("get", key="x").fail()
+    client.invoke("get", key="x").ok(None)
+    assert check(recorder.history(), KeyValue())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from paxos.sim.linearizability.models import Model
 from paxos.sim.linearizability.operations import UNKNOWN, History, MalformedHistory, Operation, distinct, show
@@ -74,7 +74,8 @@ def validated(history: History, model: Model) -> list[Operation]:
         MalformedHistory: one makes no sense for the model.
     """
     said: list[Operation] = []
-    for operation in (*history.operations, *history.failed):
+    refused = (replace(operation, result=UNKNOWN) for operation in history.failed)  # they have no result
+    for operation in (*history.operations, *refused):
         try:
             model.validate(operation)
         except ValueError as error:

@@ -53,6 +53,8 @@ cdef class AcceptorCore:
     cdef Slot *accept_own(self, uint64_t slot, uint8_t kind, Buffer *value, uint32_t crc) noexcept nogil
     # Write a value that was learned as chosen over whatever the slot held. False: no room.
     cdef bint record_chosen(self, uint64_t slot, uint8_t kind, Buffer *value, uint32_t crc) noexcept nogil
+    # Slots up to `upto`, known here to be chosen, are covered by a durable snapshot: let them go and say so.
+    cdef void trim(self, uint64_t upto) noexcept nogil
     # Everything in ready.records is durable: marks move, the owed Accepted goes out.
     cdef void advance(self) noexcept nogil
     cdef void recover(self, const Record *record) noexcept nogil

@@ -314,6 +314,17 @@ cdef class AcceptorCore:
         self._append(slot, BALLOT_CHOSEN, kind, value, crc)
         return True
 
+    cdef void trim(self, uint64_t upto) noexcept nogil:
+        cdef Record record
+        memset(&record, 0, sizeof(record))
+        record.kind = RECORD_TRIM
+        record.group = self.peers.group
+        record.slot = upto
+        record.mark = self.mark
+        self.trimmed = upto
+        self.slots.drop_below(upto + 1)
+        self.ready.add_record(&record)
+
     # ---- answers -----------------------------------------------------------------------------------------
 
     cdef void nack(self, uint64_t ballot, uint16_t receiver, uint16_t reason, uint64_t expected) noexcept nogil:

@@ -44,6 +44,9 @@ cdef struct Outgoing:
     FrameHeader header      # sealed
     Buffer *payload         # one reference, or NULL
 
+cdef enum:
+    CHOSEN_SNAPSHOT = 0     # kind of a Chosen: a snapshot stands for all slots up to `slot`; `index` is its last
+
 # One slot that became known here to be chosen, in slot order, each exactly once.
 cdef struct Chosen:
     uint64_t slot
@@ -55,7 +58,7 @@ cdef struct Chosen:
     uint32_t length
     uint32_t value_crc
     uint16_t origin
-    uint8_t kind            # ValueKind
+    uint8_t kind            # ValueKind, or CHOSEN_SNAPSHOT
     Buffer *value           # one reference, or NULL: read it from the log at `position`
 
 cdef struct RecordList:

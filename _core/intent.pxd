@@ -13,6 +13,8 @@ cdef enum IntentKind:
     INTENT_TRANSFER = 4    # hand leadership to node `slot`
     INTENT_RESIGN = 5      # stop leading
     INTENT_CONFIGURE = 6   # values[0]: members and storage UUIDs chosen in `slot`; they govern from slot + 1
+    INTENT_TRIM = 7        # a durable snapshot covers the slots up to `slot`
+    INTENT_INSTALL = 8     # a durable snapshot at `slot`, last index `ballot`; sessions, configuration
 
 cdef struct Intent:
     uint32_t kind

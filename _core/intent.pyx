@@ -2,11 +2,14 @@
 
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
+from libc.stdint cimport uint16_t
 
 from paxos._core.buffer cimport buffer_from_bytes, buffer_release
 from paxos._core.codec cimport HEADER_BYTES, header_valid
+from paxos._core.peers cimport CONFIGURATION_VERSION, ConfigurationHead, ConfigurationMember
+from paxos._core.quorum cimport majority
 
-from paxos.messages import Campaign, Configure, Lead, Resign, Send, Transfer
+from paxos.messages import Campaign, Configure, InstallSnapshot, Lead, Resign, Send, Transfer, Trim
 
 
 cdef Intent *intent_new(uint32_t kind, uint64_t ballot, uint64_t slot, size_t count) noexcept nogil:
@@ -43,6 +46,24 @@ cdef Intent *checked(Intent *intent) except NULL:
     return intent
 
 
+cdef bytes configuration_of(object members):
+    """Return the value of a configuration of these storages, with majorities and without addresses."""
+    cdef ConfigurationHead head
+    cdef ConfigurationMember item
+    head.version = CONFIGURATION_VERSION
+    head.count = len(members)
+    head.prepare_size = <uint16_t>majority(head.count)
+    head.accept_size = head.prepare_size
+    value = (<uint8_t *>&head)[:sizeof(head)]
+    for node_id, storage in sorted(members.items()):
+        item.node_id = node_id
+        memcpy(item.storage, <const uint8_t *>storage, 16)
+        item.role = 1
+        item.address_bytes = 0
+        value += (<uint8_t *>&item)[:sizeof(item)]
+    return value
+
+
 cdef Intent *intent_from_python(object intent) except NULL:
     cdef Intent *made
     cdef const uint8_t[::1] frame
@@ -64,12 +85,25 @@ cdef Intent *intent_from_python(object intent) except NULL:
             raise
         return made
     if isinstance(intent, Configure):
-        packed = b"".join(
-            node_id.to_bytes(2, "little") + storage for node_id, storage in sorted(intent.members.items())
-        )
         made = checked(intent_new(INTENT_CONFIGURE, 0, intent.slot, 1))
         try:
-            made.values[0] = buffer_from_bytes(packed)
+            made.values[0] = buffer_from_bytes(configuration_of(intent.members))
+        except BaseException:
+            intent_free(made)
+            raise
+        return made
+    if isinstance(intent, Trim):
+        return checked(intent_new(INTENT_TRIM, 0, intent.upto, 0))
+    if isinstance(intent, InstallSnapshot):
+        packed = b"".join(
+            origin.to_bytes(2, "little") + incarnation.to_bytes(8, "little") + ticket.to_bytes(8, "little")
+            for origin, (incarnation, ticket) in sorted(intent.sessions.items())
+        )
+        made = checked(intent_new(INTENT_INSTALL, intent.last_index, intent.upto, 2))
+        made.header.slot = intent.config_slot
+        try:
+            made.values[0] = buffer_from_bytes(packed) if packed else NULL
+            made.values[1] = buffer_from_bytes(intent.configuration) if intent.configuration else NULL
         except BaseException:
             intent_free(made)
             raise

@@ -4,16 +4,19 @@ Every intent was made from copies and may be late, so each is checked against th
 """
 
 from libc.stdint cimport uint64_t
+from libc.string cimport memset
 
 from paxos._core.ballot cimport BALLOT_NONE, ballot_node
 from paxos._core.buffer cimport Buffer, buffer_retain
 from paxos._core.codec cimport BATCH, FETCH, NOOP, PREPARE, TRANSFER, BatchHead, FrameHeader, batch_valid, header_seal
 from paxos._core.crc32c cimport crc32c
-from paxos._core.effects cimport Outgoing
+from paxos._core.effects cimport CHOSEN_SNAPSHOT, Chosen, Outgoing
 from paxos._core.intent cimport (
-    INTENT_CAMPAIGN, INTENT_CONFIGURE, INTENT_LEAD, INTENT_RESIGN, INTENT_SEND, INTENT_TRANSFER, intent_free,
+    INTENT_CAMPAIGN, INTENT_CONFIGURE, INTENT_INSTALL, INTENT_LEAD, INTENT_RESIGN, INTENT_SEND, INTENT_TRANSFER,
+    INTENT_TRIM, intent_free,
 )
 from paxos._core.pipeline cimport FAULT_MEMORY, PipelineCore
+from paxos._core.sessions cimport PACKED_SESSION_BYTES, Session
 
 
 cdef class LeadingCore(PipelineCore):
@@ -34,6 +37,10 @@ cdef class LeadingCore(PipelineCore):
             self._transfer(<uint16_t>intent.slot)
         elif intent.kind == INTENT_CONFIGURE:
             self.peers.install(intent.slot, intent.values[0].data, intent.values[0].size)
+        elif intent.kind == INTENT_TRIM:
+            self._trim(intent.slot)
+        elif intent.kind == INTENT_INSTALL:
+            self._install(intent)
         elif intent.kind == INTENT_SEND:
             if intent.header.receiver == self.peers.node_id:
                 if intent.header.kind == FETCH:
@@ -118,6 +125,51 @@ cdef class LeadingCore(PipelineCore):
             return
         self._propose_outbox()
         self._pump()
+
+    cdef void _trim(self, uint64_t upto) noexcept nogil:
+        """Let go of slots that a durable snapshot covers. Only what is chosen, known here and handed on."""
+        if upto > self.learner.chosen_upto or upto <= self.acceptor.trimmed:
+            self.count.stale_intents += 1
+            return
+        self.acceptor.mark = self.learner.known_upto
+        self.acceptor.trim(upto)
+
+    cdef void _install(self, const Intent *intent) noexcept nogil:
+        """Go on behind a durable snapshot [h1]. Votes above it are kept, and so is the promise."""
+        cdef Buffer *sessions = intent.values[0]
+        cdef Chosen installed
+        cdef Session *own
+        if intent.slot <= self.learner.known_upto:
+            self.count.stale_intents += 1
+            return
+        # Whoever lacked what is chosen somewhere cannot vouch for what it proposed there [h25].
+        self._stop_leading()
+        if not self.learner.sessions.load(
+            sessions.data if sessions != NULL else NULL,
+            <int>(sessions.size // PACKED_SESSION_BYTES) if sessions != NULL else 0,
+        ):
+            self._stop(FAULT_MEMORY, intent.slot)
+            return
+        self.learner.start_from(intent.slot, intent.ballot, intent.header.slot)
+        if intent.values[1] != NULL:
+            self._configure(
+                intent.header.slot, intent.values[1], crc32c(0, intent.values[1].data, intent.values[1].size)
+            )
+        own = self.learner.sessions.find(self.peers.node_id)
+        if own != NULL and own.incarnation == self.peers.incarnation:
+            self.outbox.drop_upto(own.last_ticket, self.now_us)
+        self.acceptor.chosen_upto = intent.slot
+        self.acceptor.mark = intent.slot
+        if self.is_recovering:
+            self.slots.drop_below(intent.slot + 1)
+            return
+        self.acceptor.trim(intent.slot)
+        memset(&installed, 0, sizeof(installed))
+        installed.kind = CHOSEN_SNAPSHOT
+        installed.slot = intent.slot
+        installed.index = intent.ballot
+        self.ready.add_chosen(&installed)
+        self.learner.advance_known()
 
     cdef void _transfer(self, uint16_t heir) noexcept nogil:
         cdef FrameHeader header

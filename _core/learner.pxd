@@ -41,6 +41,8 @@ cdef class LearnerCore:
     cdef void advance_known(self) noexcept nogil
     # Everything appended is durable: hand on the slots up to known_upto. False when memory is out.
     cdef bint advance_durable(self) noexcept nogil
+    # A snapshot holds everything up to `upto`, whose last index is `last_index`; the sessions are loaded apart.
+    cdef void start_from(self, uint64_t upto, uint64_t last_index, uint64_t config_slot) noexcept nogil
     # True if `known_upto + 1` was chosen somewhere and only a fetch can bring its value.
     cdef bint has_gap(self) noexcept nogil
 

@@ -118,6 +118,12 @@ cdef class LearnerCore:
         self.ready.add_chosen(&chosen)
         return True
 
+    cdef void start_from(self, uint64_t upto, uint64_t last_index, uint64_t config_slot) noexcept nogil:
+        self.known_upto = upto
+        self.chosen_upto = upto
+        self.last_index = last_index
+        self.config_slot = config_slot
+
     cdef bint has_gap(self) noexcept nogil:
         cdef Slot *entry = self.slots.get(self.known_upto + 1)
         if entry != NULL and entry.ballot != BALLOT_NONE and entry.flags & SLOT_DAMAGED:

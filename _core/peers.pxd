@@ -7,8 +7,26 @@ from paxos._core.buffer cimport Buffer
 from paxos._core.codec cimport FrameHeader
 from paxos._core.quorum cimport MEMBERS_MAX
 
+# The value of a CONFIGURATION slot (paxos/membership.py writes it): this head, then `count` members, each
+# followed by its address. All members vote; `role` is there for those who will not.
+cdef packed struct ConfigurationHead:
+    uint16_t version
+    uint16_t count
+    uint16_t prepare_size     # q1
+    uint16_t accept_size      # q2
+
+cdef packed struct ConfigurationMember:
+    uint16_t node_id
+    uint8_t storage[16]
+    uint8_t role
+    uint16_t address_bytes
+
 cdef enum:
-    INSTALLED_MEMBER_BYTES = 18
+    CONFIGURATION_VERSION = 1
+
+# True if `size` bytes at `data` are a configuration that this release can follow: complete, members distinct,
+# and every prepare quorum meets every accept quorum.
+cdef bint configuration_valid(const uint8_t *data, size_t size) noexcept nogil
 
 cdef struct Peer:
     uint16_t node_id
@@ -31,8 +49,8 @@ cdef class Peers:
     cdef uint8_t storage[16]              # of this node
 
     cdef int place(self, uint16_t node_id) noexcept nogil    # -1: no member
-    # Install the configuration chosen in `config_slot`: `count` times a node id (uint16) and a storage UUID.
-    # False if it is not newer than the present one or makes no sense.
+    # Install the configuration chosen in `config_slot`. False if it is not newer than the present one or makes
+    # no sense.
     cdef bint install(self, uint64_t config_slot, const uint8_t *data, size_t size) noexcept nogil
     # A zeroed header from this node to `receiver` with everything set that all kinds share.
     cdef FrameHeader header(self, uint8_t kind, uint16_t receiver) noexcept nogil

@@ -6,6 +6,37 @@ from libc.string cimport memcmp, memcpy, memset
 from paxos._core.quorum cimport majority
 
 
+cdef bint configuration_valid(const uint8_t *data, size_t size) noexcept nogil:
+    cdef ConfigurationHead head
+    cdef ConfigurationMember member
+    cdef uint16_t seen[MEMBERS_MAX]
+    cdef size_t offset = sizeof(head)
+    cdef int i, j
+    if size < sizeof(head):
+        return False
+    memcpy(&head, data, sizeof(head))
+    if head.version != CONFIGURATION_VERSION or not 1 <= head.count <= MEMBERS_MAX:
+        return False
+    if (
+        not 1 <= head.prepare_size <= head.count or not 1 <= head.accept_size <= head.count
+        or head.prepare_size + head.accept_size <= head.count
+    ):
+        return False
+    for i in range(head.count):
+        if size - offset < sizeof(member):
+            return False
+        memcpy(&member, data + offset, sizeof(member))
+        offset += sizeof(member)
+        if member.node_id == 0 or size - offset < member.address_bytes:
+            return False
+        offset += member.address_bytes
+        seen[i] = member.node_id
+        for j in range(i):
+            if seen[j] == member.node_id:
+                return False
+    return offset == size
+
+
 @cython.final
 cdef class Peers:
     """Members by place, quorum sizes, and the identity of this node.
@@ -72,26 +103,30 @@ cdef class Peers:
     cdef bint install(self, uint64_t config_slot, const uint8_t *data, size_t size) noexcept nogil:
         cdef Peer fresh[MEMBERS_MAX]
         cdef Peer *peer
-        cdef size_t i
-        cdef int known
-        cdef size_t count = size // INSTALLED_MEMBER_BYTES
-        if config_slot <= self.config_slot or count == 0 or count > MEMBERS_MAX or size % INSTALLED_MEMBER_BYTES:
+        cdef ConfigurationHead head
+        cdef ConfigurationMember member
+        cdef int i, known
+        if config_slot <= self.config_slot or not configuration_valid(data, size):
             return False
+        memcpy(&head, data, sizeof(head))
+        data += sizeof(head)
         memset(fresh, 0, sizeof(fresh))
-        for i in range(count):
+        for i in range(head.count):
             peer = &fresh[i]
-            memcpy(&peer.node_id, data + i * INSTALLED_MEMBER_BYTES, 2)
-            known = self.place(peer.node_id)
+            memcpy(&member, data, sizeof(member))
+            data += sizeof(member) + member.address_bytes
+            known = self.place(member.node_id)
             if known >= 0:
                 peer[0] = self.items[known]
                 # A member that was verified from another storage is not the one that was bound.
-                if peer.is_verified and memcmp(peer.storage, data + i * INSTALLED_MEMBER_BYTES + 2, 16) != 0:
+                if peer.is_verified and memcmp(peer.storage, member.storage, 16) != 0:
                     peer.is_verified = False
+            peer.node_id = member.node_id
             peer.is_bound = True
-            memcpy(peer.storage, data + i * INSTALLED_MEMBER_BYTES + 2, 16)
+            memcpy(peer.storage, member.storage, 16)
         memcpy(self.items, fresh, sizeof(fresh))
         self.config_slot = config_slot
-        self._set_count(<int>count)
+        self._set_count(head.count)
         return True
 
     cdef int place(self, uint16_t node_id) noexcept nogil:

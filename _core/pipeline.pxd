@@ -84,6 +84,7 @@ cdef class PipelineCore:
     cdef void _forward_outbox(self, bint again) noexcept nogil
     cdef void _pump(self) noexcept nogil
     cdef void _learn(self) noexcept nogil
+    cdef void _configure(self, uint64_t slot, Buffer *value, uint32_t value_crc) noexcept nogil
     cdef void _let_go(self) noexcept nogil
     cdef void _to_control(self, const FrameHeader *header, Buffer *payload) noexcept nogil
     cdef void _tell_of_promise(self, uint64_t promised) noexcept nogil

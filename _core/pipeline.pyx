@@ -198,7 +198,6 @@ cdef class PipelineCore:
         """Hand on what is chosen and durable, and let the roles know."""
         cdef size_t i = self.ready.chosen.count
         cdef Chosen *chosen
-        cdef FrameHeader header
         if not self.learner.advance_durable():
             self._stop(FAULT_MEMORY, self.learner.chosen_upto + 1)
             return
@@ -208,14 +207,20 @@ cdef class PipelineCore:
             if chosen.index and chosen.origin == self.peers.node_id and chosen.incarnation == self.peers.incarnation:
                 self.outbox.drop_upto(chosen.first_ticket + chosen.count - 1, self.now_us)
             elif chosen.kind == CONFIGURATION:
-                header = self.peers.header(CHOSEN, self.peers.node_id)
-                header.slot = chosen.slot
-                header.detail = CONFIGURATION
-                header_seal(&header, chosen.value, chosen.value_crc)
-                self._to_control(&header, chosen.value)
+                self._configure(chosen.slot, chosen.value, chosen.value_crc)
         self.acceptor.chosen_upto = self.learner.chosen_upto
         self.proposer.on_chosen(self.learner.chosen_upto)
         self._let_go()
+
+    cdef void _configure(self, uint64_t slot, Buffer *value, uint32_t value_crc) noexcept nogil:
+        """The configuration in `slot` is chosen: it governs from here on, and the control thread learns of it."""
+        cdef FrameHeader header = self.peers.header(CHOSEN, self.peers.node_id)
+        if value == NULL or not self.peers.install(slot, value.data, value.size):
+            return
+        header.slot = slot
+        header.detail = CONFIGURATION
+        header_seal(&header, value, value_crc)
+        self._to_control(&header, value)
 
     cdef void _let_go(self) noexcept nogil:
         """Forget the oldest chosen values beyond what is kept to serve members that missed them."""
@@ -367,6 +372,8 @@ cdef class PipelineCore:
         if self.ready.out_of_memory:
             self._stop(FAULT_MEMORY, 0)
         entry = self.slots.get(self.learner.known_upto + 1)
-        if self.learner.known_upto < self.recovered_mark and (entry == NULL or not entry.flags):
+        if self.learner.known_upto < self.acceptor.trimmed or (
+            self.learner.known_upto < self.recovered_mark and (entry == NULL or not entry.flags)
+        ):
             # The log says that more is chosen than it holds, and no damaged record explains it.
             self._stop(FAULT_RECOVERY, self.learner.known_upto + 1)

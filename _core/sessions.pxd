@@ -3,9 +3,12 @@
 # of one node only the newest incarnation that the log has seen may speak. The table is a function of the
 # chosen prefix alone, so every replica decides alike.
 
-from libc.stdint cimport uint16_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint64_t
 
 from paxos._core.codec cimport BatchHead
+
+cdef enum:
+    PACKED_SESSION_BYTES = 18      # origin, incarnation, last ticket: 2 + 8 + 8 bytes
 
 cdef struct Session:
     uint16_t origin
@@ -23,4 +26,6 @@ cdef class Sessions:
     # What admit would say, without moving.
     cdef bint would_admit(self, const BatchHead *head) noexcept nogil
     cdef bint copy_from(self, Sessions other) noexcept nogil
+    # Replace the table by one that a snapshot brought: `count` packed entries. False when memory is out.
+    cdef bint load(self, const uint8_t *packed, int count) noexcept nogil
     cdef Session *find(self, uint16_t origin) noexcept nogil

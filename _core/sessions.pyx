@@ -58,6 +58,23 @@ cdef class Sessions:
         self.count = other.count
         return True
 
+    cdef bint load(self, const uint8_t *packed, int count) noexcept nogil:
+        cdef Session *grown
+        cdef int i
+        if self.capacity < count:
+            grown = <Session *>realloc(self.items, count * sizeof(Session))
+            if grown == NULL:
+                return False
+            self.items = grown
+            self.capacity = count
+        for i in range(count):
+            memcpy(&self.items[i].origin, packed, 2)
+            memcpy(&self.items[i].incarnation, packed + 2, 8)
+            memcpy(&self.items[i].last_ticket, packed + 10, 8)
+            packed += PACKED_SESSION_BYTES
+        self.count = count
+        return True
+
     def last(self) -> dict[int, tuple[int, int]]:
         """Return ``{origin: (incarnation, last ticket)}``."""
         return {

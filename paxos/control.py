@@ -232,6 +232,8 @@ class Control:
             self.proposer.on_fetched(fields["slot"], fields["ballot"], kind, value)
         elif status == FetchStatus.FETCH_DAMAGED:
             self.proposer.on_fetch_failed(fields["slot"], fields["sender"])
+        elif status == FetchStatus.FETCH_TRIMMED:
+            self.proposer.on_trimmed(fields["sender"], fields["mark"])
         elif status == FetchStatus.FETCH_REPLACED:
             if not self.proposer.waits_for(fields["slot"], fields["ballot"], fields["sender"]):
                 return []  # a late answer to an earlier attempt says nothing about this one

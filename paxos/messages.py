@@ -58,7 +58,33 @@ class Configure:
     members: Mapping[int, bytes]
 
 
-Intent = Campaign | Lead | Send | Transfer | Resign | Configure
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trim:
+    """A durable snapshot of this node covers the slots up to ``upto``: they need not be held any more."""
+
+    upto: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallSnapshot:
+    """A snapshot that holds everything up to slot ``upto`` is durable here: go on behind it.
+
+    Ignored if this node knows as much already. Also the first step of a restart from a snapshot, before the log
+    is replayed.
+    """
+
+    upto: int
+    last_index: int
+    """Index of the last command that it covers."""
+    sessions: Mapping[int, tuple[int, int]]
+    """Origin to (incarnation, last admitted ticket)."""
+    config_slot: int = 0
+    """Slot of the newest configuration that it covers ..."""
+    configuration: bytes = b""
+    """... and its value."""
+
+
+Intent = Campaign | Lead | Send | Transfer | Resign | Configure | Trim | InstallSnapshot
 
 
 # ---- messages between nodes ------------------------------------------------------------------------------

@@ -173,6 +173,11 @@ class Proposer(ProposerCore):
         if self.candidate_ballot:
             self.unsound.add((sender, slot))
 
+    def on_trimmed(self, sender: int, trimmed: int) -> None:
+        """``sender`` no longer holds what it reported: K has grown (h1)."""
+        if sender in self.promises:
+            self.promises[sender].trimmed = max(self.promises[sender].trimmed, trimmed)
+
     @property
     def best_chosen(self) -> tuple[int, int]:
         """K and who reported it: the highest slot known to be chosen, over all pages so far."""

@@ -23,6 +23,7 @@ FRAMES = (
     "FETCHED",
     "FETCH_CHOSEN",
     "CHOSEN",
+    "CHOSEN_GONE",
 )
 """Frame kinds that some node must have received."""
 
@@ -62,6 +63,9 @@ EVENTS = (
     "disk_full_waits",
     "control_stall",
     "transfer",
+    "trim",
+    "compacted_records",
+    "snapshot_fetched",
     "partition_halves",
     "partition_isolate_one",
     "partition_bridge",

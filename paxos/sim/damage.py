@@ -60,6 +60,7 @@ class Damage:
         world = self.world
         self._note("wiped_directory", node, 1)
         node.disk = world.disk_class()
+        node.snapshot = None
         node.storage = world.rng.getrandbits(128).to_bytes(16, "big")
         world.observer.on_wiped(node.id)
 

@@ -15,7 +15,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from paxos._core.effects import RecordView
+from paxos._core.effects import RecordKind, RecordView
+from paxos.sim.wire import BALLOT_CHOSEN
+
+TRIMMING = (RecordKind.RECORD_MARK, RecordKind.RECORD_TRIM)
 
 RECORD_HEAD_BYTES = 72
 SECTOR_BYTES = 512
@@ -127,6 +130,31 @@ class MemoryDisk:
             for place, record in enumerate(self.durable)
             if record.position <= claim and record.position not in self.untrusted
         ]
+
+    def compact(self, upto: int) -> int:
+        """Drop the records in front that say nothing but what a snapshot up to slot ``upto`` says.
+
+        One incarnation and one mark stay in their place, as in the head of a segment. Return how many went.
+        """
+        if self.untrusted:
+            return 0  # nothing makes such a disk trusted again
+        end = 0
+        for record in self.durable:
+            if record.kind in (RecordKind.RECORD_ACCEPT, RecordKind.RECORD_CHOSEN) and record.slot > upto:
+                break
+            end += 1
+        head = self.durable[:end]
+        if len(head) < 3:
+            return 0
+        incarnation = max((r.slot for r in head if r.kind == RecordKind.RECORD_INCARNATION), default=0)
+        promised = max(r.ballot for r in head if r.ballot != BALLOT_CHOSEN)
+        trimmed = max((r.slot for r in head if r.kind in TRIMMING), default=0)
+        mark = max(r.mark for r in head)
+        blank = RecordView(RecordKind.RECORD_INCARNATION, 0, 0, incarnation, 0, 0, 0, head[0].position, None)
+        state = RecordView(RecordKind.RECORD_MARK, 0, 0, trimmed, promised, mark, 0, head[1].position, None)
+        self.durable[:end] = [blank, state]
+        del self.claims[2:end]
+        return end - 2
 
     def rot(self, rng: random.Random, count: int) -> int:
         """Damage the values of up to ``count`` covered records; their headers stay good. Return how many.

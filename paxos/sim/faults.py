@@ -218,3 +218,11 @@ class Faults:
             return
         world.count("transfer")
         leader.post(messages.Transfer(heir=world.rng.choice(others).id))
+
+    def _trim(self) -> None:
+        """A node makes a snapshot and lets go of most of what it covers."""
+        node = self._victim()
+        if node is not None:
+            self.world.count("trim")
+            applied = self.world.history.applied_upto[node.id]
+            node.trim(applied - self.world.rng.choice([0, 0, 0, 1, 5]))

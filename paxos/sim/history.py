@@ -18,10 +18,12 @@ RECORD_ACCEPT = 2
 RECORD_CHOSEN = 3
 RECORD_MARK = 4
 RECORD_INCARNATION = 5
+RECORD_TRIM = 6
 
 NOOP = 1
 BATCH = 2
 CONFIGURATION = 3
+CHOSEN_SNAPSHOT = 0
 
 Held = tuple[int, bytes]
 """A value as it is compared: ``(value kind, bytes)``."""
@@ -152,6 +154,8 @@ class History:
         quarantined: nodes whose disk cannot be trusted: they may only learn.
         foreign: nodes that started from another storage than the one that was bound: nothing of theirs counts.
         events: named things that happened, for the coverage report.
+        snapshots: node to the slot of its durable snapshot.
+        index_at: last index at the end of each slot of the log, slot 0 first.
     """
 
     def __init__(self, members: list[int]) -> None:
@@ -179,6 +183,15 @@ class History:
         self.acknowledged: dict[bytes, int] = {}
         self.applied_upto = dict.fromkeys(members, 0)
         self.events: Counter[str] = Counter()
+        self.snapshots = dict.fromkeys(members, 0)
+        self.index_at: list[int] = [0]
+
+    def configuration_at(self, slot: int) -> tuple[int, bytes]:
+        """Return slot and value of the newest configuration in the slots up to ``slot``; 0 if there is none."""
+        for at in range(slot, 0, -1):
+            if self.log[at - 1].held[0] == CONFIGURATION:
+                return at, self.log[at - 1].held[1]
+        return 0, b""
 
     def is_proposal_new(self, slot: int, ballot: int) -> bool:
         """Return True until a value was seen for this slot and ballot."""

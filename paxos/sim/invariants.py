@@ -23,6 +23,7 @@ from paxos.sim.history import (
     RECORD_CHOSEN,
     RECORD_MARK,
     RECORD_PROMISE,
+    RECORD_TRIM,
     Applied,
     Durable,
     Held,
@@ -195,6 +196,7 @@ def check_record(history: History, node: int, record: RecordView) -> None:
     """Check one record that has become durable on ``node``, and remember it."""
     state = history.durable[node]
     i6_promise_is_monotone(node, state, record)
+    i11_trim_is_covered(history, node, record)
     if node in history.quarantined:
         h5_quarantine_writes_no_vote(node, state, record)
     if node in history.foreign:
@@ -229,6 +231,7 @@ def i5_restart_loses_nothing(history: History, node: int, records: list[RecordVi
     after = Durable()
     for record in records:
         after.add(record)
+    after.prefix = history.snapshots[node]
     history.durable[node] = after
     if node in history.quarantined:
         return
@@ -238,6 +241,8 @@ def i5_restart_loses_nothing(history: History, node: int, records: list[RecordVi
             f"node {node} had promised {text(before.promised)}, after the restart {text(after.promised)}",
         )
     for slot, best in before.best.items():
+        if slot <= history.snapshots[node]:
+            continue  # a snapshot says it
         found = after.best.get(slot)
         if found is None or found.rank < best.rank:
             raise Violation(
@@ -438,12 +443,27 @@ def i12_applied_in_order(history: History, node: int, chosen: ChosenView) -> Non
         raise Violation("I12", f"node {node} applies slot {chosen.slot} after {history.applied_upto[node]}")
 
 
+def i12_snapshot_is_the_log(history: History, node: int, upto: int, last_index: int) -> None:
+    """I12, I8: a snapshot covers chosen slots only, and its last index is the log's."""
+    if upto > len(history.log) or history.index_at[upto] != last_index:
+        raise Violation("I12", f"the snapshot of node {node} at slot {upto} ends with index {last_index}")
+
+
+def i11_trim_is_covered(history: History, node: int, record: RecordView) -> None:
+    """I11: only what a durable snapshot of the same node covers is trimmed."""
+    if record.kind == RECORD_TRIM and record.slot > history.snapshots[node]:
+        raise Violation(
+            "I11", f"node {node} trimmed up to {record.slot}, its snapshot is at {history.snapshots[node]}"
+        )
+
+
 def i12_same_log(history: History, node: int, chosen: ChosenView, held: Held) -> None:
     """I12, G3: every node applies the same value, index and count in a slot; no command is applied twice."""
     if chosen.slot > len(history.log):
         index, count = history.expected_index(chosen, held)
         digest = hash_chain(history.log[-1].digest if history.log else 0, held)
         history.log.append(Applied(held, index, count, digest))
+        history.index_at.append(history.last_index)
         if index:
             exactly_once(history, chosen.slot, held)
     entry = history.log[chosen.slot - 1]

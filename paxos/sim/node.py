@@ -21,13 +21,14 @@ from paxos.membership import first_incarnation
 from paxos.sim import wire
 from paxos.sim.clock import Clock
 from paxos.sim.disk import MemoryDisk
-from paxos.sim.history import RECORD_INCARNATION, RECORD_MARK, Marks
+from paxos.sim.history import CHOSEN_SNAPSHOT, RECORD_INCARNATION, RECORD_MARK, RECORD_TRIM, Marks
 from paxos.sim.invariants import (
     Violation,
     d8_poisoned_is_silent,
     i7_recovered_state_is_the_disk,
     s1_foreign_frame_is_not_admitted,
 )
+from paxos.sim.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from paxos.sim.world import World
@@ -37,6 +38,8 @@ FAR_FUTURE_US = 1 << 62
 TICK_US_MIN = 100
 CLOCK_US_MAX = 1 << 40
 DISK_FULL_RETRY_US = 5_000
+UNRELIABLE = (messages.Campaign, messages.Lead, messages.Send, messages.Trim, messages.InstallSnapshot)
+"""Intents that may come twice or not at all."""
 
 
 class CrashPoint(enum.Enum):
@@ -54,17 +57,21 @@ class Foreign(bytes):
 class MemoryLog:
     """The control plane's view of what this node has applied: serves FETCH_CHOSEN."""
 
-    first_slot = 1
-
-    def __init__(self) -> None:
+    def __init__(self, first_slot: int = 1) -> None:
+        self.first_slot = first_slot
         self.values: list[tuple[int, bytes]] = []
+
+    def trim(self, upto: int) -> None:
+        """Forget the slots up to ``upto``; there may be fewer."""
+        del self.values[: max(0, upto + 1 - self.first_slot)]
+        self.first_slot = max(self.first_slot, upto + 1)
 
     def read_slots(self, first_slot: int, last_slot: int, limit_bytes: int) -> list[tuple[int, int, bytes]]:
         """Return ``(slot, kind, value)`` from ``first_slot`` on, at least one if there is one."""
         out: list[tuple[int, int, bytes]] = []
         size = 0
-        for slot in range(max(first_slot, 1), min(last_slot, len(self.values)) + 1):
-            kind, value = self.values[slot - 1]
+        for slot in range(first_slot, min(last_slot, self.first_slot + len(self.values) - 1) + 1):
+            kind, value = self.values[slot - self.first_slot]
             size += len(value)
             if out and size > limit_bytes:
                 break
@@ -105,6 +112,7 @@ class Node:
         self.crash_point: CrashPoint | None = None
         self.engine: Any = None
         self.control: Any = None
+        self.snapshot: Snapshot | None = None
         self.log = MemoryLog()
         self._reset()
 
@@ -137,7 +145,8 @@ class Node:
         self.paused_until = self.control_stalled_until = self.disk_hangs_until = 0
         world.damage.before_start(self)
         records, is_untrusted = self.disk.read()
-        world.observer.on_restart(self.id, records, is_untrusted)
+        snapshot = self.snapshot.upto if self.snapshot is not None else 0
+        world.observer.on_restart(self.id, records, snapshot, is_untrusted)
         self.incarnation = self._next_incarnation()
         self.clock = Clock(world.now_us, world.rng.randrange(CLOCK_US_MAX), world.drift_ppm(self))
         self.engine = self.build_engine()
@@ -148,7 +157,7 @@ class Node:
         self.recover(records)
         self._check_recovery()
         self._write_incarnation()
-        self.log = MemoryLog()
+        self.log = MemoryLog(self.snapshot.upto + 1 if self.snapshot is not None else 1)
         self.control = self.build_control()
         world.trace_event(
             "start", self.id, incarnation=self.incarnation, records=len(records), quarantined=is_untrusted
@@ -160,7 +169,9 @@ class Node:
         self._wake_control(world.now_us)
 
     def recover(self, records: list[RecordView]) -> None:
-        """Replay what the disk gives back into the new engine."""
+        """Replay what the disk gives back into the new engine, on top of the snapshot if there is one."""
+        if self.snapshot is not None:
+            self.engine.act(self.snapshot.intent())
         for record in records:
             self.engine.recover_record(record)
         self.engine.recovered()
@@ -373,7 +384,11 @@ class Node:
             self.fail_disk()
             return
         self._note_sync()
-        self.world.observer.on_durable(self.id, self.disk.sync())
+        synced = self.disk.sync()
+        self.world.observer.on_durable(self.id, synced)
+        for record in synced:
+            if record.kind == RECORD_TRIM and self.world.chance(self.world.parameters.compaction):
+                self.world.counts["compacted_records"] += self.disk.compact(record.slot)
         if self.crash_point is CrashPoint.AFTER_SYNC:
             self.world.count("crash_after_sync")
             self.world.crash(self)
@@ -466,6 +481,11 @@ class Node:
 
     def apply(self, chosen: ChosenView) -> None:
         """Feed one chosen slot to the state machine (the observer keeps the hash chain)."""
+        if chosen.kind == CHOSEN_SNAPSHOT:
+            self.log.trim(chosen.slot)
+            self.world.observer.on_installed(self.id, self.incarnation, chosen.slot, chosen.index)
+            self.world.trace_event("install", self.id, slot=chosen.slot)
+            return
         value = chosen.value
         if value is None:
             value = self.disk.value_at(chosen.position) if chosen.length else b""
@@ -489,6 +509,40 @@ class Node:
             return False
         ballot = self.engine.glance()["ballot"]
         return ballot in self.world.history.chosen_ballot.values()
+
+    # --- snapshots -------------------------------------------------------------------------------------------
+
+    def trim(self, upto: int) -> None:
+        """Make a snapshot of what is applied, durable at once, and ask the reactor to let go up to ``upto``."""
+        learner = self.engine.learner_role
+        applied = self.world.history.applied_upto[self.id]
+        if not applied:
+            return
+        if self.snapshot is None or self.snapshot.upto < applied:
+            config_slot, configuration = self.world.history.configuration_at(applied)
+            self.keep_snapshot(
+                Snapshot(applied, learner.last_index, learner.sessions.last(), config_slot, configuration)
+            )
+        if 0 < upto <= applied:
+            self.log.trim(upto)
+            self.post(messages.Trim(upto=upto))
+
+    def keep_snapshot(self, snapshot: Snapshot) -> None:
+        """Make a snapshot durable: data, then rename, then directory; here it takes no time."""
+        self.snapshot = snapshot
+        self.world.observer.on_snapshot(self.id, snapshot.upto, snapshot.last_index)
+        self.world.trace_event("snapshot", self.id, slot=snapshot.upto)
+
+    def fetch_snapshot(self, sender: int) -> None:
+        """A peer has trimmed what this node lacks: get a copy of its snapshot, if it is there to give one."""
+        peer = self.world.nodes[sender]
+        if not self.world.parameters.snapshots or not peer.up or peer.snapshot is None:
+            return
+        if self.snapshot is None or self.snapshot.upto < peer.snapshot.upto:
+            self.world.count("snapshot_fetched")
+            self.keep_snapshot(peer.snapshot)
+        assert self.snapshot is not None
+        self.post(self.snapshot.intent())
 
     # --- the control thread ----------------------------------------------------------------------------------
 
@@ -528,7 +582,10 @@ class Node:
         local_us = self.clock.read(now)
         try:
             while self.control_inbox:
-                intents.extend(self.control.on_frame(self.control_inbox.popleft(), local_us))
+                frame = self.control_inbox.popleft()
+                intents.extend(self.control.on_frame(frame, local_us))
+                if wire.view(frame).kind == wire.Kind.CHOSEN_GONE:
+                    self.fetch_snapshot(wire.view(frame).sender)
             intents.extend(self.control.tick(local_us))
         except Exception as error:
             raise Violation("CONTROL", f"node {self.id}: {type(error).__name__}: {error}") from error
@@ -539,7 +596,7 @@ class Node:
         world = self.world
         name = type(intent).__name__
         world.count(f"intent_{name.lower()}")
-        unreliable = isinstance(intent, (messages.Campaign, messages.Lead, messages.Send))
+        unreliable = isinstance(intent, UNRELIABLE)
         if unreliable and world.chance(world.parameters.intent_drop):
             world.count("intent_dropped")
             return

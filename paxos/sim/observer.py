@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from paxos._core import codec
 from paxos._core.effects import ChosenView, RecordView
 from paxos.sim import invariants as check
 from paxos.sim import wire
-from paxos.sim.history import BATCH, Durable, History
+from paxos.sim.history import BATCH, Applied, Durable, History
 
 Kind = wire.Kind
 
@@ -122,12 +123,22 @@ class Observer:
         for record in records:
             check.check_record(self.history, node, record)
 
-    def on_restart(self, node: int, records: list[RecordView], is_untrusted: bool = False) -> None:
-        """Check what a node finds on its disk when it starts."""
+    def on_restart(
+        self, node: int, records: list[RecordView], snapshot: int = 0, is_untrusted: bool = False
+    ) -> None:
+        """Check what a node finds on its disk when it starts, beside a snapshot at slot ``snapshot``."""
         if is_untrusted:
             self.history.quarantined.add(node)
         check.i5_restart_loses_nothing(self.history, node, records)
-        self.history.applied_upto[node] = 0
+        self.history.applied_upto[node] = snapshot
+
+    def on_snapshot(self, node: int, upto: int, last_index: int) -> None:
+        """Note that a snapshot of everything up to ``upto`` is durable on ``node``."""
+        history = self.history
+        check.i12_snapshot_is_the_log(history, node, upto, last_index)
+        history.snapshots[node] = upto
+        state = history.durable[node]
+        state.prefix = max(state.prefix, upto)
 
     def on_wiped(self, node: int) -> None:
         """Note that ``node`` will start from an empty directory: what its id said so far stays said."""
@@ -135,6 +146,7 @@ class Observer:
         history.foreign.add(node)
         history.quarantined.discard(node)
         history.durable[node] = Durable()
+        history.snapshots[node] = 0
 
     # --- the application -------------------------------------------------------------------------------------
 
@@ -143,6 +155,24 @@ class Observer:
         commands = self.history.submitted.setdefault((node, incarnation), [])
         commands.append(command)
         return len(commands)
+
+    def on_installed(self, node: int, incarnation: int, upto: int, last_index: int) -> None:
+        """Check that ``node`` went on behind a snapshot; its commands in there are done, as their sender learns."""
+        history = self.history
+        check.i12_snapshot_is_the_log(history, node, upto, last_index)
+        if history.applied_upto[node] >= upto:
+            raise check.Violation("I12", f"node {node} went back from {history.applied_upto[node]} to {upto}")
+        for slot in range(history.applied_upto[node] + 1, upto + 1):
+            entry = history.log[slot - 1]
+            if entry.first_index:
+                self._acknowledge(node, incarnation, entry)
+        history.applied_upto[node] = upto
+
+    def _acknowledge(self, node: int, incarnation: int, entry: Applied) -> None:
+        origin, its_incarnation, _first, commands = codec.decode_batch(entry.held[1])
+        if (origin, its_incarnation) == (node, incarnation):
+            for offset, command in enumerate(commands):
+                self.history.acknowledged[bytes(command)] = entry.first_index + offset
 
     def on_applied(self, node: int, incarnation: int, chosen: ChosenView, value: bytes) -> None:
         """Check one slot that ``node`` hands to its state machine."""

@@ -37,6 +37,8 @@ class Parameters:
     ``rot``, ``flipped_header``, ``lost_write``, ``misdirected_write`` and ``wipe`` are the probabilities that a
     node of a fixed minority starts from a disk with that damage. ``drift_ppm`` bounds the rates of the clocks;
     ``slow_disks`` are factors on ``sync_us`` and ``configs`` other limits, for the nodes from 1 on.
+    ``compaction`` is the probability that the records below a trim are dropped; without ``snapshots`` a node gets
+    none from its peers.
     """
 
     nodes: int = 3
@@ -79,6 +81,9 @@ class Parameters:
     lost_write: float = 0.0
     misdirected_write: float = 0.0
     wipe: float = 0.0
+    trim_rate: float = 0.0
+    compaction: float = 1.0
+    snapshots: bool = True
     config: Config = field(default_factory=Config)
     configs: tuple[Config, ...] = ()
 
@@ -107,6 +112,7 @@ class Parameters:
             "suspend": self.suspend_rate,
             "control_stall": self.control_stall_rate,
             "transfer": self.transfer_rate,
+            "trim": self.trim_rate,
         }
 
 
@@ -223,6 +229,8 @@ def draw(rng: random.Random, nodes: int | None = None) -> Parameters:
         lost_write=damaged * sometimes(rng, 0.25, 0.1, 0.5),
         misdirected_write=damaged * sometimes(rng, 0.25, 0.1, 0.5),
         wipe=damaged * sometimes(rng, 0.3, 0.05, 0.3),
+        trim_rate=trouble * sometimes(rng, 0.4, 0.5, 10.0),
+        compaction=rng.choice([0.0, 0.5, 1.0]),
         config=configs[0],
         configs=configs,
     )

@@ -31,7 +31,7 @@ def trace_in_subprocess(seed: int, path: Path, hash_seed: str) -> bytes:
 def test_y5_same_seed_same_trace_under_another_hash_seed(seed: int, tmp_path: Path) -> None:
     first = trace_in_subprocess(seed, tmp_path / "first.jsonl", "1")
     second = trace_in_subprocess(seed, tmp_path / "second.jsonl", "4242")
-    assert first.count(b"\n") > 1000
+    assert first.count(b"\n") > 500
     assert first == second
 
 

@@ -28,7 +28,7 @@ from paxos.sim.invariants import (
     i7_recovered_state_is_the_disk,
     s1_foreign_frame_is_not_admitted,
 )
-from paxos.sim.snapshot import Snapshot
+from paxos.sim.snapshot import MemoryLog, Snapshot
 
 if TYPE_CHECKING:
     from paxos.sim.world import World
@@ -52,31 +52,6 @@ class CrashPoint(enum.Enum):
 
 class Foreign(bytes):
     """A frame that was sent from a storage which no configuration has bound to the sender's id."""
-
-
-class MemoryLog:
-    """The control plane's view of what this node has applied: serves FETCH_CHOSEN."""
-
-    def __init__(self, first_slot: int = 1) -> None:
-        self.first_slot = first_slot
-        self.values: list[tuple[int, bytes]] = []
-
-    def trim(self, upto: int) -> None:
-        """Forget the slots up to ``upto``; there may be fewer."""
-        del self.values[: max(0, upto + 1 - self.first_slot)]
-        self.first_slot = max(self.first_slot, upto + 1)
-
-    def read_slots(self, first_slot: int, last_slot: int, limit_bytes: int) -> list[tuple[int, int, bytes]]:
-        """Return ``(slot, kind, value)`` from ``first_slot`` on, at least one if there is one."""
-        out: list[tuple[int, int, bytes]] = []
-        size = 0
-        for slot in range(first_slot, min(last_slot, self.first_slot + len(self.values) - 1) + 1):
-            kind, value = self.values[slot - self.first_slot]
-            size += len(value)
-            if out and size > limit_bytes:
-                break
-            out.append((slot, kind, value))
-        return out
 
 
 class Node:

@@ -68,6 +68,7 @@ class Clients:
         seed: of what they do.
         patience_s: after which an operation without an answer counts as unknown.
         at: chooses the members that may be asked; all that live if left out.
+        sticky: each client asks one member only, so that those of a member that hangs hold up nobody else.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Clients:
         seed: int = 0,
         patience_s: float = 2.0,
         at: Callable[[], Sequence[Node]] | None = None,
+        sticky: bool = False,
     ) -> None:
         self.recorder = Recorder()
         self.acknowledged: dict[str, int] = {}
@@ -89,6 +91,7 @@ class Clients:
         self.failures: list[BaseException] = []
         self._cluster = cluster
         self._at = at or (lambda: cluster.living)
+        self._sticky = sticky
         self._patience_s = patience_s
         self._keys = Keys()
         self._stop = threading.Event()
@@ -126,6 +129,9 @@ class Clients:
                 if self._stop.is_set():
                     return
                 nodes = self._at()
+                if self._sticky:
+                    wanted = number % len(self._cluster.nodes) + 1
+                    nodes = [node for node in nodes if node.node_id == wanted]
                 if nodes:
                     self._operate(client, chance.choice(nodes), f"{number}.{count}", chance)
                 self._stop.wait(PAUSE_S)

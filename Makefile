@@ -47,6 +47,10 @@ sim: build  ## run the simulator: SEED=17 for one history, SEEDS=0:1000 for many
 mutants: build  ## break one rule after the other in a copy, and show that the tests notice; MUTANTS="--only ID"
 	$(PY) -m tests.mutants $(MUTANTS)
 
+.PHONY: fuzz
+fuzz: build  ## hostile bytes under atheris (pip install atheris): TARGET=frame SECONDS=600
+	$(PY) -m tests.fuzz $(or $(TARGET),frame) -max_total_time=$(or $(SECONDS),600) -rss_limit_mb=2048
+
 .PHONY: bench
 bench: build  ## micro-benchmarks, then commit latency and throughput of three processes
 	$(PYTEST) benchmarks

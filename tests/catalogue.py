@@ -192,7 +192,7 @@ KNOWN: dict[str, str] = {
 # fmt: on
 
 WAITING: dict[str, str] = {
-    **dict.fromkeys(("K3", "N1", "N2", "N3", "N4", "N5", "N7", "F15", "Y1"), SNAPSHOTS),
+    **dict.fromkeys(("K3", "N2", "N3", "N4", "N5", "N7", "F15", "Y1"), SNAPSHOTS),
     **dict.fromkeys(("S2", "S5", "M2", "M5", "M6", "M8", "M10", "F14"), MEMBERSHIP),
     **dict.fromkeys(("C3", "C4"), SESSIONS),
     "Y4": "a hash of the state",
@@ -203,7 +203,7 @@ WAITING: dict[str, str] = {
 
 # fmt: off
 EXPECTED = {
-    "G2", "P13", "D4", "D6", "K1", "K5", "K6", "R1", "R2", "R3", "R4", "L9", "M1", "M3", "M4", "M7", "N6", "F12",
+    "G2", "P13", "D4", "D6", "K1", "K5", "K6", "R4", "L9", "M1", "M3", "M4", "M7", "N6", "F12",
 }
 # fmt: on
 """What is being written now: reads, leases, trimming, damaged storage."""

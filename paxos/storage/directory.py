@@ -79,7 +79,7 @@ class Identity:
             stored = fields.pop("crc32c")
             version = int(fields["format_version"])
             damaged = stored != checksum(_canonical(fields))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise _damaged_identity(path) from error
         if damaged:
             raise _damaged_identity(path)

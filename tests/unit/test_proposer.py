@@ -76,6 +76,17 @@ def test_p6_a_promise_counts_when_all_its_pages_have_come() -> None:
     assert isinstance(lead, Lead) and len(lead.values) == 2
 
 
+def test_p10_two_pages_of_one_promise_are_not_two_promises() -> None:
+    """P10, P6: all that the pages name so far is chosen already, and what the missing one names is not."""
+    proposer = candidate()
+    promise(proposer, 1, chosen=5)
+    promise(proposer, 2, {5: A}, number=0, pages=2)
+    assert proposer.maybe_lead(5) is None
+    promise(proposer, 2, {6: A}, number=1, pages=2)
+    lead = proposer.maybe_lead(5)
+    assert isinstance(lead, Lead) and (lead.first_slot, len(lead.values)) == (6, 1)
+
+
 def test_h2_p6_pages_of_two_reports_never_make_one_promise() -> None:
     """P6, h2: what a page covers depends on what was chosen when it was built."""
     proposer = candidate()

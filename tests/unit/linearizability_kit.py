@@ -122,7 +122,27 @@ def random_operations(rng: random.Random, kind: str, count_max: int = 8) -> Hist
             free_at[process] = invoked + rng.randint(0, spread)
             operation = replace(operation, returned=free_at[process], result=random_result(rng, kind, f))
         operations.append(operation)
+    if kind in ("register", "cas-register", "key-value") and rng.random() < 0.5:
+        operations = with_values_that_differ(rng, operations)
     return history_of(operations)
+
+
+def with_values_that_differ(rng: random.Random, operations: list[Operation]) -> list[Operation]:
+    """Let no two operations write the same, and let reads find what may well have been there."""
+    changed = []
+    present = ["A"]
+    for letter, operation in zip("ABCDEFGHIJ", sorted(operations, key=lambda o: o.invoked), strict=False):
+        f = operation.f
+        if f in ("write", "put", "append"):
+            operation = replace(operation, value=letter)
+            present.append(rng.choice(present) + letter if f == "append" else letter)
+        elif f == "cas":
+            operation = replace(operation, value=(rng.choice(present), letter))
+            present.append(letter)
+        elif f in ("read", "get") and not operation.is_open:
+            operation = replace(operation, result=rng.choice(present[-3:]))
+        changed.append(operation)
+    return changed
 
 
 class Correct:

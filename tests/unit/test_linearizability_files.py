@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -304,9 +306,10 @@ def command(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProc
 @pytest.fixture
 def histories(tmp_path: Path) -> dict[str, Path]:
     """Return files with a good, a bad, an undecidable and an unreadable history."""
-    crowd = [Event("invoke", n, "write", n) for n in range(11)]
+    crowd = [Event("invoke", n, "write", n % 2) for n in range(11)]
     crowd += [Event("ok", n, "write") for n in range(11)]
-    crowd += [Event("invoke", "r", "read"), Event("ok", "r", "read", "nobody")]
+    for value in (0, 1):
+        crowd += [Event("invoke", "r", "read"), Event("ok", "r", "read", value)]
     texts = {
         "good": GOOD_LOG,
         "bad": GOOD_LOG + "0 :invoke :read nil\n0 :ok :read 9\n",
@@ -389,3 +392,19 @@ def test_the_standard_input_and_help() -> None:
     assert "Exit status: 0 all are linearizable; 1 one is not; 2 one is undecided or cannot be read." in text
     for word in ("list-append", "module:Class", "--timeout", "--format", "--json", "--keyed"):
         assert word in text
+
+
+def test_the_example_of_the_documents_is_true(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "testing.md").read_text()
+    section = text[text.index("## Checking a history") :]
+    program, said = re.findall(r"^```(?:python|text)\n(.*?)^```", section, re.MULTILINE | re.DOTALL)[:2]
+    (tmp_path / "example.py").write_text(program)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = functools.partial(
+        subprocess.run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert run([sys.executable, "example.py"]).stdout == "Verdict.NOT_LINEARIZABLE\n"
+    words = [sys.executable, "-m", "paxos.sim.linearizability", "--model", "key-value", "history.jsonl"]
+    result = run(words)
+    assert result.returncode == 1
+    assert re.sub(r"0\.\d+ s", "0.000 s", result.stdout) == said

@@ -57,8 +57,8 @@ class Result:
     def describe(self) -> str:
         """Return the verdict, and the counter-example if there is one, for people."""
         text = (
-            f"{self.verdict.value}: {self.operations} operations, {self.keys} keys, "
-            f"{self.configurations} configurations, {self.seconds:.3f} s"
+            f"{self.verdict.value}: {self.operations} operations, {self.keys} "
+            f"key{'' if self.keys == 1 else 's'}, {self.configurations} configurations, {self.seconds:.3f} s"
         )
         if self.reason:
             text += f"\n{self.reason}"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Final, Protocol
 
+from paxos.sim.linearizability.foresight import Foresight, foresee
 from paxos.sim.linearizability.operations import (
     MISSING,
     UNKNOWN,
@@ -76,6 +77,10 @@ class Model(Protocol):
     def ends_reads(self, state: Any) -> bool:
         """Return True if no read among the operations can succeed any more from ``state`` on."""
         return False
+
+    def foresee(self, operations: Sequence[Operation]) -> Foresight | None:
+        """Return what the reads among all operations of one key force upon any order, if that is known."""
+        return None
 
     def erase(self, gone: Sequence[Operation], others: Sequence[Operation]) -> list[Operation] | None:
         """Return ``others`` as they would be had ``gone`` never happened, or ``None`` if nobody can tell.
@@ -152,6 +157,9 @@ class _Values(Model):
                 return operation.value  # type: ignore[no-any-return]
             return state + operation.value if type(state) is type(operation.value) else REFUSED
         return self._initial if f == "delete" else operation.value  # type: ignore[no-any-return]
+
+    def foresee(self, operations: Sequence[Operation]) -> Foresight | None:
+        return foresee(operations, self.reads, self._initial)
 
     def erase(self, gone: Sequence[Operation], others: Sequence[Operation]) -> list[Operation] | None:
         """Leave out writes of which nobody found what they left: the state might as well be the old one."""

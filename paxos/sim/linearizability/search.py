@@ -27,6 +27,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from paxos.sim.linearizability.foresight import Foresight
 from paxos.sim.linearizability.models import REFUSED, Model
 from paxos.sim.linearizability.operations import Operation, distinct, is_ambiguous
 
@@ -75,8 +76,11 @@ class Outcome:
 class Table:
     """Numbers for states and for operations, and what the one makes of the other."""
 
-    def __init__(self, model: Model, operations: Sequence[Operation]) -> None:
+    def __init__(
+        self, model: Model, operations: Sequence[Operation], foresight: Foresight | None = None
+    ) -> None:
         self.model = model
+        self.foresight = foresight
         self.states: list[Any] = []
         self.moves: list[dict[int, int]] = []
         self.ends_reads: list[bool] = []
@@ -112,11 +116,19 @@ class Table:
     def move(self, state: int, action: int) -> int:
         """Ask the model, and remember: the number of the next state, or -1."""
         following = self.model.step(self.states[state], self.actions[action])
-        number = -1 if following is REFUSED else self.state(following)
-        if number not in (-1, state) and self.actions[action].f in self.model.reads:
-            raise ValueError(
-                f"{self.model.name} calls {self.actions[action].f} a read, but it changed the state"
-            )
+        number = -1
+        if following is not REFUSED:
+            is_read = self.actions[action].f in self.model.reads
+            if (
+                is_read
+                or self.foresight is None
+                or not self.foresight.forbids(self.states[state], self.actions[action], following)
+            ):
+                number = self.state(following)
+            if is_read and number != state:
+                raise ValueError(
+                    f"{self.model.name} calls {self.actions[action].f} a read, but it changed the state"
+                )
         self.moves[state][action] = number
         return number
 
@@ -134,6 +146,8 @@ class Plan(NamedTuple):
         owed: bits of the reads that have not returned before; all bits if one has not even been invoked.
         returns: that operation's number in the sequence.
         width: how many bits there are.
+        reads_in_row: how many candidates of a row are reads; they come first.
+        spans: for each operation the frontiers at which it is under way, first and last, and its bit.
     """
 
     rows: list[Row]
@@ -141,6 +155,8 @@ class Plan(NamedTuple):
     owed: list[int]
     returns: list[int]
     width: int
+    reads_in_row: list[int]
+    spans: list[tuple[int, int, int]]
 
 
 def lay_out(operations: Sequence[Operation], table: Table, reads: frozenset[str]) -> Plan:
@@ -160,6 +176,7 @@ def lay_out(operations: Sequence[Operation], table: Table, reads: frozenset[str]
     bits: list[int] = []
     owed: list[int] = []
     returns: list[int] = []
+    spans: list[tuple[int, int, int]] = [(0, 0, 0)] * len(operations)
     reads_to_come = sum(operation.f in reads for operation in operations)
     for _, is_return, number in events:
         operation = operations[number]
@@ -168,6 +185,7 @@ def lay_out(operations: Sequence[Operation], table: Table, reads: frozenset[str]
             rows.append(row)
             owed.append(-1 if reads_to_come else sum(entry[0] for entry in row if entry[4]))
             bit = under_way.pop(number)[0]
+            spans[number] = (spans[number][0], len(bits), bit)
             bits.append(bit)
             returns.append(number)
             free.append(bit)
@@ -180,6 +198,7 @@ def lay_out(operations: Sequence[Operation], table: Table, reads: frozenset[str]
         else:
             bit = 1 << width
             width += 1
+        spans[number] = (len(bits), len(operations), bit)
         action = table.action(operation)
         # At equal times an operation of the same process may still seem to be under way.
         before = latest.get(operation.process)
@@ -195,7 +214,8 @@ def lay_out(operations: Sequence[Operation], table: Table, reads: frozenset[str]
     rows.append([])
     bits.append(0)
     owed.append(0)
-    return Plan(rows, bits, owed, returns, width)
+    reads_in_row = [sum(entry[4] for entry in row) for row in rows]
+    return Plan(rows, bits, owed, returns, width, reads_in_row, spans)
 
 
 def _eagerness(entry: tuple[int, int, int, int, bool], operations: Sequence[Operation]) -> tuple[bool, float]:
@@ -204,17 +224,22 @@ def _eagerness(entry: tuple[int, int, int, int, bool], operations: Sequence[Oper
     return not entry[4], float("inf") if returned is None else returned
 
 
-def search(operations: Sequence[Operation], model: Model, limits: Limits) -> Outcome:
+def search(operations: Sequence[Operation], model: Model, limits: Limits, *, foresee: bool = True) -> Outcome:
     """Look for an order that explains all operations of one key.
 
     Args:
         operations: in the order of invocation; reads that are open explain themselves and must be left out.
+        foresee: use what the reads force; without it the longest order is really the longest.
 
     Raises:
         ValueError: the model says of an operation that it never changes the state, and it did.
     """
     model = model.prepare(operations)
-    table = Table(model, operations)
+    foresight = model.foresee(operations) if foresee else None
+    if foresight is not None and foresight.impossible is not None:
+        read = foresight.impossible
+        return Outcome(False, [], model.initial(), model, 0, read, [read])
+    table = Table(model, operations, foresight)
     plan = lay_out(operations, table, model.reads)
     state = table.state(model.initial())
     finished, order, state, frontier, seen = _explore(plan, table, state, limits)
@@ -232,9 +257,10 @@ def _explore(
     plan: Plan, table: Table, state: int, limits: Limits
 ) -> tuple[bool | None, list[int], int, int, int]:
     """Return (found, order, state, frontier, configurations); without success those of the longest order."""
-    rows, bits, owed, _, width = plan
+    rows, bits, owed, _, width, reads_in_row, spans = plan
     end = len(rows) - 1
     moves, ends_reads = table.moves, table.ends_reads
+    readers = {} if table.foresight is None else table.foresight.readers
     shift = width + end.bit_length()
     seen: set[int] = set()
     look_up_at = LOOK_UP_EVERY
@@ -253,6 +279,11 @@ def _explore(
             order.pop()
             row = rows[frontier]
             continue
+        if position == reads_in_row[frontier] and readers:
+            places = readers.get(distinct(table.states[state]))
+            if places is not None and _is_owed(places, spans, frontier, mask):
+                position = len(row)
+                continue
         bit, action, needs, number, is_read = row[position]
         position += 1
         if mask & bit or needs & ~mask:
@@ -286,3 +317,12 @@ def _explore(
         frontier, mask, state, position = ahead, after, following, 0
         row = rows[frontier]
     return True, order, state, frontier, len(seen)
+
+
+def _is_owed(places: list[int], spans: list[tuple[int, int, int]], frontier: int, mask: int) -> bool:
+    """Return True if one of these operations has not taken effect yet."""
+    for place in places:
+        first, last, bit = spans[place]
+        if frontier < first or (frontier <= last and not mask & bit):
+            return True
+    return False

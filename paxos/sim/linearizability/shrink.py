@@ -111,6 +111,9 @@ class _Shrinker:
         self.drop(self.may_go, self.erased)
         self.set_free()
         self.drop(self.may_go, self.erased)
+        longest = search(self.left, self.model, self.limits, foresee=False)
+        if longest.explained is False:
+            self.outcome = longest
         return self.result()
 
     def keep(self, operations: list[Operation] | None) -> bool:

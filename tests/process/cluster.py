@@ -140,7 +140,12 @@ class Node:
         self._cluster = cluster
         ours, theirs = socket.socketpair()
         with theirs:
-            environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": str(node_id)}
+            environment = os.environ | {
+                "PYTHONPATH": str(ROOT),
+                "PYTHONHASHSEED": str(node_id),
+                "PAXOS_DISK_FAULTS": str(cluster.directory / f"disk{node_id}"),
+                "PAXOS_DISK_UNDER": str(self.directory),
+            }
             self._incubator = subprocess.Popen(
                 [sys.executable, "-m", "tests.process.member", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],

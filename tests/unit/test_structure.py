@@ -239,4 +239,5 @@ def test_nothing_generated_is_tracked() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert not [name for name in tracked.splitlines() if name.endswith((".c", ".so", ".html", ".pyc"))]
+    generated = [name for name in tracked.splitlines() if name.endswith((".c", ".so", ".html", ".pyc"))]
+    assert generated == ["tests/process/disk_faults.c"], "which is written by hand"

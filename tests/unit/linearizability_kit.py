@@ -43,7 +43,7 @@ def events_of(history: History) -> list[Event]:
 def exists_order(operations: Sequence[Operation], model: Model) -> bool:
     """Try every order that real time allows: slow, and too simple to be wrong.
 
-    Operations of different keys are not told apart by time or process only: the state is one per key.
+    All keys are tried together, with a state for each: that shows that they may be searched one by one.
     """
     operations = [
         operation
@@ -54,7 +54,7 @@ def exists_order(operations: Sequence[Operation], model: Model) -> bool:
     def precedes(first: Operation, second: Operation) -> bool:
         if first.returned is None:
             return False
-        if first.process == second.process:
+        if (first.process, first.key) == (second.process, second.key):
             return first.number < second.number
         return first.returned < second.invoked
 

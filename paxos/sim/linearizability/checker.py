@@ -17,6 +17,7 @@ from paxos.sim.linearizability.search import Limits, search
 from paxos.sim.linearizability.shrink import Counterexample, shrink
 
 SHRINK_SECONDS = 10.0
+REPORT_EVERY_SECONDS = 1.0
 
 Progress = Callable[[str], None]
 """Called now and then with a line that says how far the search is."""
@@ -139,10 +140,10 @@ def check(
         outcome = search(part, model, limits)
         configurations += outcome.configurations
         if outcome.explained is None:
-            gave_up.append(show(key))
+            gave_up.append(name_of_key(key))
         elif not outcome.explained:
-            if progress is not None:
-                progress(f"key {show(key)} is not linearizable; looking for a small part that shows it")
+            if progress is not None and time.monotonic() > began + REPORT_EVERY_SECONDS:
+                progress(f"{name_of_key(key)} is not linearizable; looking for a small part that shows it")
             counterexample = shrink(part, model, outcome, time.monotonic() + SHRINK_SECONDS)
             break
     verdict, reason = Verdict.LINEARIZABLE, ""
@@ -150,8 +151,9 @@ def check(
         verdict = Verdict.NOT_LINEARIZABLE
     elif gave_up:
         verdict = Verdict.INCONCLUSIVE
+        others = f" and {len(gave_up) - 1} more" if len(gave_up) > 1 else ""
         reason = (
-            f"gave up on {len(gave_up)} keys (first {gave_up[0]}) after {timeout_s:g} s or "
+            f"gave up on {gave_up[0]}{others} after {timeout_s:g} s or "
             f"{configurations_max} configurations; shorter histories, more keys or fewer open operations help"
         )
     return Result(
@@ -166,19 +168,23 @@ def check(
     )
 
 
+def name_of_key(key: Hashable) -> str:
+    """Return what messages call an object."""
+    return "the object" if key is None else f"key {show(key)}"
+
+
 def _reporter(progress: Progress | None, key: Hashable, which: str) -> Callable[[int, int, int], None] | None:
     """Return what tells ``progress`` about the search of one key, about once a second."""
     if progress is None:
         return None
-    next_at = time.monotonic() + 1.0
+    next_at = time.monotonic() + REPORT_EVERY_SECONDS
 
     def report(explained: int, returns: int, configurations: int) -> None:
         nonlocal next_at
         now = time.monotonic()
         if now >= next_at:
-            next_at = now + 1.0
-            progress(
-                f"key {show(key)} ({which}): {explained} of {returns} returns, {configurations} configurations"
-            )
+            next_at = now + REPORT_EVERY_SECONDS
+            found = f"{explained} of {returns} returns, {configurations} configurations"
+            progress(f"{name_of_key(key)} ({which}): {found}")
 
     return report

@@ -9,8 +9,8 @@ Jepsen made customary):
 * A process does one thing at a time. One whose operation ended as ``info`` is never heard of again: its
   operation may still be under way, so whoever goes on needs a new number.
 * All times come from one clock. An operation precedes another if it returned strictly before the other was
-  invoked; with equal times nobody knows, so they count as concurrent. The operations of one process keep their
-  order whatever the clock says. An operation may take no time at all.
+  invoked; with equal times nobody knows, so they count as concurrent. Only the operations of one process on one
+  key keep their order at equal times, too. An operation may take no time at all.
 * Without times the order of the events is the order of time.
 """
 

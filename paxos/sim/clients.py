@@ -1,4 +1,4 @@
-"""Clients that propose unique commands at any running node and remember what they were told."""
+"""Clients that propose unique commands at any running node, and read; they remember what they were told."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from paxos.sim.node import Node
+    from paxos.sim.reads import Read
     from paxos.sim.world import World
 
 
@@ -43,6 +44,8 @@ class Clients:
             node = world.rng.choice(up)
             for _ in range(world.rng.randint(1, world.parameters.burst_max)):
                 self.propose(node)
+            for _ in range(world.rng.randint(0, world.parameters.reads_max)):
+                self.read(world.rng.choice(up))
         self._next()
 
     def propose(self, node: Node) -> bytes:
@@ -53,3 +56,8 @@ class Clients:
         node.submit(command)
         self.world.trace_event("propose", node.id, command=self.proposed)
         return command
+
+    def read(self, node: Node) -> Read:
+        """Begin a read at ``node`` and return it."""
+        self.world.count("read")
+        return node.read()

@@ -24,11 +24,16 @@ FRAMES = (
     "FETCH_CHOSEN",
     "CHOSEN",
     "CHOSEN_GONE",
+    "READ_INDEX",
+    "READ_MARK",
 )
 """Frame kinds that some node must have received."""
 
 EVENTS = (
     "leader_change",
+    "read_at_leader",
+    "read_at_follower",
+    "read_lost",
     "noop_below_older_votes",
     "chosen_value_served",
     "promise_in_pages",

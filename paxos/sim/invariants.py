@@ -540,3 +540,11 @@ def i7_recovered_state_is_the_disk(history: History, node: int, accepted: dict[i
             slot for slot in accepted.keys() | expected.keys() if accepted.get(slot) != expected.get(slot)
         )
         raise Violation("I7", f"node {node} recovered slots {differing[:5]} otherwise than its log says")
+
+
+def i16_read_is_recent(node: int, number: int, slot: int, floor: int) -> None:
+    """I16: a read sees all that anybody had applied when it began."""
+    if slot < floor:
+        raise Violation(
+            "I16", f"read {number} at node {node} saw slots up to {slot}; {floor} was applied when it began"
+        )

@@ -28,6 +28,7 @@ from paxos.sim.invariants import (
     i7_recovered_state_is_the_disk,
     s1_foreign_frame_is_not_admitted,
 )
+from paxos.sim.reads import Read, Reads
 from paxos.sim.snapshot import MemoryLog, Snapshot
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class Node:
         self.mailbox: deque[Any] = deque()
         self.control_inbox: deque[bytes] = deque()
         self.waiting: deque[bytes] = deque()
+        self.reads = Reads(self)
         self.next_ticket = 1
         self.syncing = False
         self.disk_error = False
@@ -202,6 +204,7 @@ class Node:
         world.trace_event("crash", self.id, kept=len(kept), lost=lost)
         self.up = False
         self.life += 1
+        self.reads.lose()
         self.engine = self.control = None
         self._reset()
 
@@ -218,6 +221,12 @@ class Node:
         self.world.observer.on_submitted(self.id, self.incarnation, command)
         self.waiting.append(command)
         self.wake(self.world.now_us)
+
+    def read(self) -> Read:
+        """Take a client's read."""
+        read = self.reads.begin()
+        self.wake(self.world.now_us)
+        return read
 
     def wake(self, at_us: int) -> None:
         """See to it that the reactor runs at ``at_us`` or before."""
@@ -249,6 +258,7 @@ class Node:
             engine.act(self.mailbox.popleft())
         engine.tick(local_us)
         self._offer()
+        self.reads.tell(engine, local_us)
         self._check_fault()
         self.carry_out()
 
@@ -265,6 +275,7 @@ class Node:
         """Send what may leave at once, append, and start the sync."""
         ready = self.engine.effects
         self.send(ready.take_send_now())
+        self.reads.take(self.engine)
         records = ready.records
         if not records:
             self.finish()
@@ -425,6 +436,8 @@ class Node:
         self.send(ready.take_send_now())
         for chosen in ready.take_chosen():
             self.apply(chosen)
+        self.reads.take(engine)
+        self.reads.serve()
         for frame in ready.take_cold():
             self._to_control(frame)
         if self.inbox or self.mailbox or ready.records or (self.waiting and engine.room):

@@ -26,6 +26,8 @@ FRAGILE_KINDS = [
         FrameKind.FETCHED,
         FrameKind.FETCH_CHOSEN,
         FrameKind.CHOSEN,
+        FrameKind.READ_INDEX,
+        FrameKind.READ_MARK,
     )
 ]
 
@@ -45,6 +47,7 @@ class Parameters:
     commands: int = 60
     command_bytes_max: int = 24
     burst_max: int = 3
+    reads_max: int = 0
     propose_gap_us: int = 20_000
     safety_us: int = 2_000_000
     loss: float = 0.0
@@ -193,6 +196,7 @@ def draw(rng: random.Random, nodes: int | None = None) -> Parameters:
         commands=commands,
         command_bytes_max=rng.choice([8, 24, 80]),
         burst_max=burst_max,
+        reads_max=rng.choice([0, 1, 3]),
         propose_gap_us=gap_us,
         safety_us=safety_us,
         loss=trouble * sometimes(rng, 0.6, 0.0, 0.3),

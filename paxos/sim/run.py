@@ -87,11 +87,13 @@ def choose_core(world: World) -> list[Node]:
 
 
 def all_applied(world: World, nodes: list[Node], commands: list[bytes]) -> bool:
-    """Return True when every node runs, has applied the same log, and that log holds the commands."""
+    """Return True when every node runs, has applied the same log with the commands in it, and no read waits there."""
     if not all(command in world.history.acknowledged for command in commands):
         return False
     end = len(world.history.log)
-    return all(node.up and world.history.applied_upto[node.id] == end for node in nodes)
+    return all(
+        node.up and world.history.applied_upto[node.id] == end and not node.reads.waiting for node in nodes
+    )
 
 
 def stop_faults(world: World) -> None:
@@ -157,6 +159,8 @@ def demand_progress(world: World, core: list[Node]) -> int:
     began = world.now_us
     budget = CORE_BUDGET_TIMEOUTS * election_timeout_us(world)
     fresh = [world.clients.propose(world.rng.choice(core)) for _ in range(FRESH_COMMANDS)]
+    for node in core:
+        world.clients.read(node)
     if not world.run(budget, lambda: all_applied(world, core, fresh)):
         raise Violation("I17", stuck(world, core, fresh, "a connected majority"))
     return world.now_us - began
@@ -205,7 +209,7 @@ def stuck(world: World, nodes: list[Node], commands: list[bytes], who: str) -> s
     return (
         f"{who} {[node.id for node in nodes]} did not converge in time: {len(missing)} of {len(commands)} "
         f"commands unacknowledged (first {missing[:2]}), log ends at {len(history.log)}, applied {states}, "
-        f"chosen {history.chosen_prefix}"
+        f"chosen {history.chosen_prefix}, reads waiting {[len(node.reads.waiting) for node in nodes]}"
     )
 
 

@@ -25,6 +25,7 @@ from paxos.sim import wire
 from paxos.sim.invariants import Violation
 from paxos.sim.node import Node
 from paxos.sim.parameters import Parameters
+from paxos.sim.reads import Read
 from paxos.sim.trace import Trace
 from paxos.sim.world import World
 from paxos.types import Config
@@ -174,6 +175,16 @@ class Scenario:
             within_ms,
             f"the same log on {nodes}",
         )
+
+    def read(self, id: int) -> Read:
+        """Begin a read at a node."""
+        return self.world.clients.read(self.node(id))
+
+    def wait_read(self, read: Read, within_ms: float = 5_000) -> int:
+        """Run until a read is served; return the last slot that it saw."""
+        self.wait(lambda: read.slot is not None, within_ms, f"read {read.number}")
+        assert read.slot is not None
+        return read.slot
 
     # --- faults ----------------------------------------------------------------------------------------------
 

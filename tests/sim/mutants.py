@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from typing import Any
 
 from paxos import messages
@@ -147,6 +148,40 @@ class ForgetsChosenMark(Node):
         super()._to_control(frame)
 
 
+class ServesUnconfirmed(Node):
+    """R1: a leader serves what it has applied, at once."""
+
+    def _offer(self) -> None:
+        super()._offer()
+        if self.leads:
+            self.reads._upto = self.reads._asked
+
+
+class CountsAnyRound(Node):
+    """h9, R3: an answer to whatever round of whatever life counts for the one that is open."""
+
+    def _run(self, life: int, at_us: int) -> None:
+        if self.up:
+            self.inbox = deque(self._renumber(frame) for frame in self.inbox)
+        super()._run(life, at_us)
+
+    def _renumber(self, frame: bytes) -> bytes:
+        seen = wire.view(frame)
+        if seen.kind != Kind.PONG or not wire.pong(frame).read_round:
+            return frame
+        newest = self.engine.counters()["read_rounds"]
+        pong = wire.pong(frame)._replace(read_round=newest, asker=self.incarnation)
+        return reseal(seen, payload=wire.PONG.pack(*pong)).data
+
+
+class ServesBeforeApplied(Node):
+    """R6: a confirmed read is served whatever is applied."""
+
+    def finish(self) -> None:
+        self.reads._mark = 0
+        super().finish()
+
+
 # --- disks ---------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +262,15 @@ class ChangesChosen(Tampering):
     def tamper(self, frame: wire.Frame) -> wire.Frame:
         if frame.kind == Kind.CHOSEN and frame.detail == codec.ValueKind.BATCH:
             return reseal(frame, detail=int(codec.ValueKind.NOOP), payload=b"")
+        return frame
+
+
+class HidesPromises(Tampering):
+    """h8: answers to read rounds arrive without what their sender has promised."""
+
+    def tamper(self, frame: wire.Frame) -> wire.Frame:
+        if frame.kind == Kind.PONG and wire.pong(frame.data).read_round:
+            return reseal(frame, payload=wire.PONG.pack(*wire.pong(frame.data)._replace(promised=0)))
         return frame
 
 

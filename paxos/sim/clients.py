@@ -60,4 +60,4 @@ class Clients:
     def read(self, node: Node) -> Read:
         """Begin a read at ``node`` and return it."""
         self.world.count("read")
-        return node.read()
+        return node.reads.begin()

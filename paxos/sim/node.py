@@ -28,7 +28,7 @@ from paxos.sim.invariants import (
     i7_recovered_state_is_the_disk,
     s1_foreign_frame_is_not_admitted,
 )
-from paxos.sim.reads import Read, Reads
+from paxos.sim.reads import Reads
 from paxos.sim.snapshot import MemoryLog, Snapshot
 
 if TYPE_CHECKING:
@@ -221,12 +221,6 @@ class Node:
         self.world.observer.on_submitted(self.id, self.incarnation, command)
         self.waiting.append(command)
         self.wake(self.world.now_us)
-
-    def read(self) -> Read:
-        """Take a client's read."""
-        read = self.reads.begin()
-        self.wake(self.world.now_us)
-        return read
 
     def wake(self, at_us: int) -> None:
         """See to it that the reactor runs at ``at_us`` or before."""

@@ -51,6 +51,7 @@ class Reads:
         self._asked += 1
         read = Read(self._asked, len(world.history.log))
         self.waiting.append(read)
+        self._node.wake(world.now_us)
         world.trace_event("read", self._node.id, number=read.number, floor=read.floor)
         return read
 

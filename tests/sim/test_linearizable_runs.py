@@ -102,15 +102,18 @@ def test_what_clients_saw_of_a_run_is_linearizable(group: int) -> None:
 
 
 def test_both_judges_notice_two_commands_that_changed_places() -> None:
-    world = run(5000)
-    log = world.log()
-    log[3], log[-1] = log[-1], log[3]
-    commands: dict[int, Command] = {n: ("append", None, command) for n, command in enumerate(log, 1)}
-    assert not check_slots(world.recorder.history(), ListAppend(), commands)
-    world.recorder.client().invoke("read").ok(log)
-    result = check(world.recorder.history(), ListAppend())
-    assert result.counterexample is not None
-    assert len(result.counterexample.operations) <= 5
+    for seed in range(5000, 5020):
+        world = run(seed)
+        log = world.log()
+        log[3], log[-1] = log[-1], log[3]
+        commands: dict[int, Command] = {n: ("append", None, command) for n, command in enumerate(log, 1)}
+        by_slot = check_slots(world.recorder.history(), ListAppend(), commands)
+        world.recorder.client().invoke("read").ok(log)
+        result = check(world.recorder.history(), ListAppend())
+        if not by_slot and result.counterexample is not None:
+            assert len(result.counterexample.operations) <= 5
+            return
+    pytest.fail("20 runs in which both commands may have been concurrent, or nobody heard of them")
 
 
 def test_recording_changes_nothing() -> None:

@@ -196,7 +196,6 @@ WAITING: dict[str, str] = {
     **dict.fromkeys(("S2", "S5", "M2", "M5", "M6", "M8", "M10", "F14"), MEMBERSHIP),
     **dict.fromkeys(("C3", "C4"), SESSIONS),
     "Y4": "a hash of the state",
-    "R5": SESSIONS,
     "Z6": ENCRYPTION,
 }
 """What belongs to a feature that does not exist yet."""

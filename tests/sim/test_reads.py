@@ -286,6 +286,29 @@ def test_r6_a_follower_serves_a_read_only_when_it_has_applied_the_mark() -> None
     assert cluster.wait_read(read) >= read.floor
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_r5_a_client_that_changes_replicas_sees_its_writes_and_never_less(seed: int) -> None:
+    """Linearizable reads need no session for that; replicas crash, lag and lose their leader meanwhile."""
+    cluster = Scenario(seed=seed)
+    leader = cluster.settle()
+    seen = 0
+    for turn in range(12):
+        writer, reader = cluster.members[turn % 3], cluster.members[(turn + 1 + turn // 6) % 3]
+        commands = cluster.propose(writer)
+        lag = cluster.hold(Kind.ACCEPT, receiver=reader, count=2) if turn % 2 else None
+        cluster.wait_committed(commands)
+        written = len(cluster.world.history.log)
+        if turn % 4 == 3:
+            leader = next(iter(cluster.leaders()), leader)
+            cluster.crash(leader)
+            cluster.restart(leader)
+        slot = cluster.wait_read(cluster.read(reader))
+        assert slot >= max(seen, written)
+        seen = slot
+        if lag is not None:
+            lag.stop()
+
+
 # --- leaders come and go --------------------------------------------------------------------------------------
 
 

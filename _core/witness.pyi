@@ -1,0 +1,3 @@
+from paxos._core.engine import EngineCore
+
+def state(engine: EngineCore) -> tuple[object, ...]: ...

@@ -51,6 +51,10 @@ mutants: build  ## break one rule after the other in a copy, and show that the t
 fuzz: build  ## hostile bytes under atheris (pip install atheris): TARGET=frame SECONDS=600
 	$(PY) -m tests.fuzz $(or $(TARGET),frame) -max_total_time=$(or $(SECONDS),600) -rss_limit_mb=2048
 
+.PHONY: explore
+explore: build  ## every interleaving of tiny clusters of the real roles: PLAN=ballots for one of them
+	$(PY) -m paxos.sim.explore $(if $(PLAN),--plan $(PLAN))
+
 .PHONY: bench
 bench: build  ## micro-benchmarks, then commit latency and throughput of three processes
 	$(PYTEST) benchmarks

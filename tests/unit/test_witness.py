@@ -16,18 +16,16 @@ DECIDES_NOTHING = {
         *("unchosen_bytes_max", "page_entries"),  # never change
         *("refused", "reports"),  # are only told: a count, and the number on a promise
     },
-    "learner": {"ready", "slots", "peers"},
-    "proposer": {
-        *("ready", "slots", "peers", "window_slots", "window_bytes", "streams_to_self"),
-    },
+    "learner": {"ready", "slots"},
+    "proposer": {"ready", "slots", "window_slots", "window_bytes", "streams_to_self"},
     "heartbeat": {
         *("ready", "peers", "period_us", "election_timeout_us", "priority"),
         # Rounds: nothing of them outlives the moment for which no time passes.
         *("answers", "expected", "round", "round_is_open", "opened_us", "last_connected_us", "heard"),
         *("own_promised", "own_votes"),  # told anew before they are used
     },
-    "outbox": {"capacity", "held_bytes", "sent_us"},
-    "peers": {"node_id", "incarnation", "cluster", "group", "storage"},
+    "outbox": {"items", "capacity", "held_bytes", "sent_us"},
+    "peers": {"cluster", "group", "storage"},
     "slots": {"ring", "capacity", "held_bytes"},
     "pipeline": {
         *("ready", "count", "now_us", "retained_bytes_max", "progress_us", "progress_upto"),

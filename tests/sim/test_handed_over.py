@@ -1,11 +1,15 @@
-"""What was handed to a socket is not delivered (Z5): only the answer of the protocol counts."""
+"""What arrives, what does not, and what arrives from elsewhere: only the answers of the protocol count (Z5, h25)."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from paxos._core import codec
 from paxos.sim import wire
-from paxos.sim.scenario import Scenario
+from paxos.sim.node import CLUSTER
+from paxos.sim.scenario import QUICK, Scenario
 
 Kind = wire.Kind
 
@@ -57,3 +61,39 @@ def test_z5_frames_of_an_earlier_life_are_told_apart_by_the_greeting() -> None:
     cluster.run(5)
     assert cluster.node(leader).engine.counters()["unverified"] > before
     cluster.wait_committed(cluster.propose(leader, 1))
+
+
+def test_h25_a_leader_that_is_shown_another_value_announces_nothing() -> None:
+    """It hears of no higher ballot, only of a chosen value: its follower holds what it proposed itself there."""
+    cluster = Scenario(5, config=replace(QUICK, election_timeout_ms=3_000, backoff_ms_max=60))
+    old = cluster.settle()
+    follower, *rest = [id for id in cluster.members if id != old]
+    cluster.cut_between([old, follower], rest)
+    unchosen = cluster.propose(old, 1)
+    cluster.run(20)
+    new = cluster.wait_leader(among=rest)
+    cluster.wait_committed(cluster.propose(new, 1))
+    assert cluster.node(old).leads
+    history = cluster.world.history
+    first = history.applied_upto[old] + 1
+    for slot in range(first, history.chosen_prefix + 1):
+        kind, value = history.chosen[slot]
+        frame = codec.encode_frame(
+            Kind.CHOSEN,
+            sender=rest[0],
+            receiver=old,
+            cluster=CLUSTER,
+            incarnation=cluster.node(rest[0]).incarnation,
+            slot=slot,
+            mark=history.chosen_prefix,
+            detail=kind,
+            payload=value,
+        )
+        cluster.world.deliver(wire.view(frame))
+        cluster.run(1)
+    assert not cluster.node(old).leads
+    cluster.run(50)
+    assert not cluster.is_committed(unchosen)
+    cluster.heal()
+    cluster.wait_same_log()
+    cluster.wait_committed(unchosen)

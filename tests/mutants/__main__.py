@@ -187,6 +187,21 @@ def median_seeds(verdicts: Sequence[Verdict]) -> float | None:
     return statistics.median(taken) if taken else None
 
 
+def save(verdicts: Sequence[Verdict], path: Path) -> None:
+    """Add verdicts to a file of JSON lines."""
+    with path.open("a") as file:
+        for verdict in verdicts:
+            fields = {"by_test": verdict.by_test, "by_seed": verdict.by_seed, "seeds": verdict.seeds}
+            fields |= {"seconds": verdict.seconds, "trouble": verdict.trouble}
+            file.write(json.dumps({"id": verdict.mutant.id} | fields) + "\n")
+
+
+def recall(path: Path) -> list[Verdict]:
+    """Return the last verdict of every mutant that still exists, in the order of the mutants."""
+    last = {fields.pop("id"): fields for fields in map(json.loads, path.read_text().splitlines())}
+    return [Verdict(mutant, **last[mutant.id]) for mutant in load() if mutant.id in last]
+
+
 def markdown(verdicts: Sequence[Verdict]) -> str:
     """Return the table for the documentation."""
     killed = [verdict for verdict in verdicts if verdict.is_killed]
@@ -237,8 +252,8 @@ def check_baseline(workspace: Workspace, mutants: Sequence[Mutant], seeds: int) 
         raise RuntimeError(f"seed {count - 1} fails without any mutant: {found}")
 
 
-def judge_all(mutants: Sequence[Mutant], seeds: int, jobs: int) -> list[Verdict]:
-    """Judge every mutant, ``jobs`` at a time, and print each verdict."""
+def judge_all(mutants: Sequence[Mutant], seeds: int, jobs: int, results: Path | None) -> list[Verdict]:
+    """Judge every mutant, ``jobs`` at a time; print each verdict, and save it if there is a place for it."""
     idle: queue.SimpleQueue[Workspace] = queue.SimpleQueue()
     printing = threading.Lock()
     most = min(seeds, max(mutant.seeds for mutant in mutants))
@@ -259,6 +274,8 @@ def judge_all(mutants: Sequence[Mutant], seeds: int, jobs: int) -> list[Verdict]
                 idle.put(workspace)
             with printing:
                 print(line_of(verdict), flush=True)
+                if results is not None:
+                    save([verdict], results)
             return verdict
 
         with ThreadPoolExecutor(jobs) as pool:
@@ -277,6 +294,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time (default 1)")
     parser.add_argument("--seeds", type=int, default=300, help="at most so many seeds for each (default 300)")
     parser.add_argument("--write-docs", action="store_true", help="put the table into docs/testing.md")
+    parser.add_argument(
+        "--results", type=Path, metavar="FILE", help="add to this file, and show all that it holds"
+    )
     options = parser.parse_args(arguments)
     mutants = load()
     unknown = set(options.only or ()) - {mutant.id for mutant in mutants}
@@ -288,7 +308,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{mutant.id:38} {','.join(mutant.rules):12} {mutant.breaks}")
         return 0
     began = time.monotonic()
-    verdicts = judge_all(mutants, options.seeds, max(1, options.jobs))
+    verdicts = judge_all(mutants, options.seeds, max(1, options.jobs), options.results)
     survivors = [verdict.mutant.id for verdict in verdicts if not verdict.is_killed]
     median = median_seeds(verdicts)
     print(
@@ -296,7 +316,7 @@ def main(arguments: list[str] | None = None) -> int:
         f"median seeds to the kill: {'-' if median is None else f'{median:g}'}"
     )
     if options.write_docs:
-        write_docs(markdown(verdicts))
+        write_docs(markdown(recall(options.results) if options.results else verdicts))
     if survivors:
         print("survivors: " + ", ".join(survivors))
     return 1 if survivors else 0

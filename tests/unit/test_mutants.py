@@ -76,6 +76,18 @@ def test_the_report_says_who_noticed_and_who_survived(tmp_path: Path) -> None:
     assert document.read_text() == f"before\n{command.BEGIN}\n{table}\n{command.END}\nafter\n"
 
 
+def test_verdicts_of_several_runs_make_one_table(tmp_path: Path) -> None:
+    first, second = MUTANTS[:2]
+    file = tmp_path / "results"
+    command.save(
+        [command.Verdict(second, None, None, 300), command.Verdict(first, "a::test_b", None, 300)], file
+    )
+    command.save([command.Verdict(second, None, "I6: late", 2), verdict(None, None, 1)], file)
+    recalled = command.recall(file)
+    assert [verdict.mutant for verdict in recalled] == [first, second]
+    assert all(verdict.is_killed for verdict in recalled)
+
+
 def test_a_workspace_sees_a_broken_rule_and_is_put_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

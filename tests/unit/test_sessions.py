@@ -28,6 +28,26 @@ def test_g3_a_batch_ahead_of_its_turn_counts_when_it_comes_again() -> None:
     assert node.commands == [b"a", b"b"]
 
 
+def test_h21_a_batch_that_overtook_another_does_not_silence_it() -> None:
+    """h21, C6: what is missing in the middle is not skipped, either."""
+    node = apply(batch(2, 1, b"a"), batch(2, 3, b"c"), batch(2, 2, b"b"), batch(2, 3, b"c"))
+    assert node.commands == [b"a", b"b", b"c"]
+    assert [item.index for item in node.applied] == [1, 0, 2, 3]
+
+
+def test_h21_an_own_batch_that_was_chosen_too_early_is_kept_and_sent_again() -> None:
+    """h21: chosen is not applied; its origin gives it up when it counts, and not before."""
+    node = Node(1).greet()
+    node.propose(b"a")
+    node.propose(b"b")
+    assert node.engine.glance()["outbox_batches"] == 2
+    left = []
+    for slot, value in enumerate((batch(1, 2, b"b"), batch(1, 1, b"a"), batch(1, 2, b"b")), 1):
+        node.step(frame(KIND.CHOSEN, 2, 1, slot=slot, mark=slot, detail=codec.ValueKind.BATCH, payload=value))
+        left.append(node.engine.glance()["outbox_batches"])
+    assert left == [2, 1, 0] and node.commands == [b"a", b"b"]
+
+
 def test_an_overlapping_batch_does_not_count() -> None:
     node = apply(batch(2, 1, b"a", b"b"), batch(2, 2, b"b", b"c"))
     assert node.commands == [b"a", b"b"]

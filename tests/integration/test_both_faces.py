@@ -141,5 +141,5 @@ def test_x6_commands_leave_no_references_behind(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     blocks, grown = map(int, done.stdout.split())
-    assert blocks < 2_000, f"{blocks} blocks more"
-    assert grown < 8 << 20, f"{grown >> 10} KiB more"
+    assert blocks < 500, f"{blocks} blocks more"
+    assert grown < 4 << 20, f"{grown >> 10} KiB more"

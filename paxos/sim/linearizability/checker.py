@@ -151,11 +151,7 @@ def check(
         verdict = Verdict.NOT_LINEARIZABLE
     elif gave_up:
         verdict = Verdict.INCONCLUSIVE
-        others = f" and {len(gave_up) - 1} more" if len(gave_up) > 1 else ""
-        reason = (
-            f"gave up on {gave_up[0]}{others} after {timeout_s:g} s or "
-            f"{configurations_max} configurations; shorter histories, more keys or fewer open operations help"
-        )
+        reason = why_undecided(gave_up, timeout_s, configurations_max)
     return Result(
         verdict,
         len(operations),
@@ -165,6 +161,15 @@ def check(
         time.monotonic() - began,
         reason,
         counterexample,
+    )
+
+
+def why_undecided(gave_up: Sequence[str], timeout_s: float, configurations_max: int) -> str:
+    """Say which objects were too much, and what helps."""
+    others = f" and {len(gave_up) - 1} more" if len(gave_up) > 1 else ""
+    return (
+        f"gave up on {gave_up[0]}{others} after {timeout_s:g} s or {configurations_max} configurations; "
+        "shorter histories, more keys or fewer open operations help"
     )
 
 

@@ -11,12 +11,13 @@ is: the frontier, one bit for each operation under way at the frontier, and the 
 from their invocation to their return, so the bits stay few however long the history is, and where others
 relink a list of entries there is nothing to undo.
 
-Four more observations keep it fast, and change no verdict:
+Five more observations keep it fast, and change no verdict:
 
 * A read that fits the present state may as well take effect now: it changes nothing for the others, so the
   search need not come back to try it later.
 * Open operations that are equal are interchangeable: only the first of them need be tried.
 * A state from which no read can succeed any more (`Model.ends_reads`) is no place to go to while one is owed.
+* What all the reads together force is known beforehand (`paxos.sim.linearizability.foresight`).
 * States and operations are numbered, and what an operation makes of a state is computed once.
 """
 

@@ -83,7 +83,7 @@ def run(seed: int) -> RecordingWorld:
 
 
 @pytest.mark.parametrize("group", range(GROUPS))
-def test_what_clients_saw_of_a_run_is_linearizable(group: int) -> None:
+def test_g2_what_clients_saw_of_a_run_is_linearizable(group: int) -> None:
     first = 5000 + group * SEEDS // GROUPS
     unknown = 0
     for seed in range(first, first + SEEDS // GROUPS):

@@ -55,7 +55,10 @@ def test_d9_a_segment_is_used_when_its_name_is_durable(tmp_path: Path) -> None:
     with kit.open_log(tmp_path, create=True) as wal:
         slot = fill_segment(wal, 1)
         wal.sync()
-        with directory_that_cannot_be_synced(tmp_path / "log"), pytest.raises(StorageError, match="descriptor"):
+        with (
+            directory_that_cannot_be_synced(tmp_path / "log"),
+            pytest.raises(StorageError, match="descriptor"),
+        ):
             fill_segment(wal, slot)
         assert wal.is_poisoned
 
@@ -65,7 +68,10 @@ def test_d9_what_is_found_after_a_crash_has_a_durable_name(tmp_path: Path) -> No
         wal.append([kit.accept(1)])
         wal.sync()
     with kit.open_log(tmp_path) as wal:
-        with directory_that_cannot_be_synced(tmp_path / "log"), pytest.raises(StorageError, match="descriptor"):
+        with (
+            directory_that_cannot_be_synced(tmp_path / "log"),
+            pytest.raises(StorageError, match="descriptor"),
+        ):
             wal.scan()
         assert wal.is_poisoned
 
@@ -76,7 +82,10 @@ def test_d9_segments_are_given_up_durably(tmp_path: Path) -> None:
         for _ in range(3):
             slot = fill_segment(wal, slot)
         wal.sync()
-        with directory_that_cannot_be_synced(tmp_path / "log"), pytest.raises(StorageError, match="descriptor"):
+        with (
+            directory_that_cannot_be_synced(tmp_path / "log"),
+            pytest.raises(StorageError, match="descriptor"),
+        ):
             wal.recycle_below(2)
 
 

@@ -24,7 +24,8 @@ cdef class AcceptorCore:
     cdef readonly uint64_t durable_ballot    # the stream as of the last sync
     cdef readonly uint64_t durable_start
     cdef readonly uint64_t durable_upto
-    cdef readonly bint is_quarantined        # never vote again in this identity
+    cdef readonly bint is_quarantined        # never vote again in this identity [h5]
+    cdef readonly int quarantine_reason      # effects.QuarantineReason
     cdef readonly uint64_t unchosen_bytes_max
     cdef readonly uint32_t page_entries
     cdef uint32_t reports                    # promises reported so far, in whatever number of pages

@@ -21,7 +21,8 @@ from paxos._core.codec cimport (
 )
 from paxos._core.crc32c cimport crc32c
 from paxos._core.effects cimport (
-    Outgoing, RECORD_ACCEPT, RECORD_CHOSEN, RECORD_INCARNATION, RECORD_MARK, RECORD_PROMISE, RECORD_TRIM,
+    Outgoing, RECORD_ACCEPT, RECORD_CHOSEN, RECORD_INCARNATION, RECORD_MARK, RECORD_PROMISE, RECORD_QUARANTINE,
+    RECORD_TRIM,
 )
 from paxos._core.slots cimport SLOT_DAMAGED
 
@@ -374,7 +375,7 @@ cdef class AcceptorCore:
         self.durable_ballot = self.stream_ballot
         self.durable_start = self.stream_start
         self.durable_upto = self.stream_next - 1 if self.stream_next else 0
-        if self.waits_for_room and (
+        if self.waits_for_room and not self.is_quarantined and (
             self.waits_for_room <= self.chosen_upto + 1 or self.slots.held_bytes <= self.unchosen_bytes_max
         ):
             # There is room again: ask for what was refused, rather than wait for the leader's patience to end.
@@ -404,6 +405,9 @@ cdef class AcceptorCore:
         if record.kind == RECORD_TRIM or record.kind == RECORD_MARK:
             if record.slot > self.trimmed:
                 self.trimmed = record.slot
+        if record.kind == RECORD_QUARANTINE:
+            self.is_quarantined = True
+            self.quarantine_reason = self.quarantine_reason or <int>record.slot
         if record.kind != RECORD_ACCEPT and record.kind != RECORD_CHOSEN:
             return
         if record.slot <= self.trimmed or record.slot < self.slots.base:

@@ -39,6 +39,7 @@ cpdef enum FrameKind:
     SNAPSHOT_OFFER = 22  # reserved: snapshots
     SNAPSHOT_CHUNK = 23  # reserved
     MEMBER_CHANGE = 24   # reserved: membership
+    REFUSE = 25          # payload Refuse: the receiver's Hello is not believed
     ROUND_CLOSED = 64    # never on the wire: the reactor tells the control thread how a round ended
     STOPPED_LEADING = 65 # never on the wire: ballot = the ballot that is led no longer
 
@@ -79,11 +80,37 @@ cdef packed struct FrameHeader:
     uint32_t reserved2
     uint32_t header_crc      # CRC-32C of the 68 bytes before it
 
+cpdef enum HelloFlag:
+    HELLO_ANSWER_WANTED = 1
+    HELLO_QUARANTINED = 2    # the sender never votes again in this identity; it only learns
+
+cdef enum:
+    HELLO_BYTES_LEAST = 24   # without what was added later: nothing is concluded from what is not there
+
 cdef packed struct HelloPayload:
     uint16_t version_min
     uint16_t version_max
-    uint32_t flags           # 1 = please answer
+    uint32_t flags           # HelloFlag
     uint8_t storage[16]      # storage UUID
+    uint64_t nonce           # random, new at every start: two processes with one identity have two
+    uint64_t answers         # nonce of the Hello that this one answers; 0: unasked
+    uint64_t promised        # durable promise ...
+    uint64_t position        # ... and end of the log as this life of the sender found them
+
+# Why a Hello is not believed. Whoever is told stops voting, except for the first.
+cpdef enum RefuseReason:
+    REFUSE_STORAGE = 1       # the member was bound to another disk
+    REFUSE_ROLLED_BACK = 2   # it shows less than it has shown before
+    REFUSE_DUPLICATE = 3     # another process runs under this identity
+
+cdef packed struct RefusePayload:
+    uint64_t incarnation     # that is refused, and its nonce: nobody else is meant
+    uint64_t nonce           # 0: whatever its nonce is
+    uint64_t seen_incarnation
+    uint64_t seen_promised
+    uint64_t seen_position
+    uint32_t reason          # RefuseReason
+    uint32_t reserved
 
 cpdef enum PingFlag:
     PING_LEADS = 1
@@ -115,6 +142,7 @@ cdef packed struct PongPayload:
     uint32_t flags           # PongFlag
     uint32_t priority
     uint64_t read_round      # copied from the Ping
+    uint64_t position        # the log is durable up to here
 
 # What a release without read rounds sends ends before `read_round`; it counts as 0.
 cdef enum:

@@ -34,8 +34,18 @@ class FrameKind(IntEnum):
     SNAPSHOT_OFFER = 22
     SNAPSHOT_CHUNK = 23
     MEMBER_CHANGE = 24
+    REFUSE = 25
     ROUND_CLOSED = 64
     STOPPED_LEADING = 65
+
+class HelloFlag(IntEnum):
+    HELLO_ANSWER_WANTED = 1
+    HELLO_QUARANTINED = 2
+
+class RefuseReason(IntEnum):
+    REFUSE_STORAGE = 1
+    REFUSE_ROLLED_BACK = 2
+    REFUSE_DUPLICATE = 3
 
 class NackReason(IntEnum):
     NACK_PROMISED = 1

@@ -9,7 +9,7 @@ from typing import Any
 assert sizeof(FrameHeader) == HEADER_BYTES
 assert sizeof(BatchHead) == 32
 assert sizeof(PingPayload) == PING_BYTES_MIN + 8
-assert sizeof(PongPayload) == PONG_BYTES_MIN + 8
+assert sizeof(PongPayload) == PONG_BYTES_MIN + 16
 
 
 cdef void header_seal(FrameHeader *header, const Buffer *payload, uint32_t payload_crc) noexcept nogil:

@@ -25,6 +25,17 @@ cpdef enum RecordKind:
     RECORD_MARK = 4         # ballot = promised; slot = trimmed; mark = chosen_upto
     RECORD_INCARNATION = 5  # slot = incarnation
     RECORD_TRIM = 6         # slot = trimmed
+    RECORD_QUARANTINE = 7   # slot = QuarantineReason: this directory never votes again
+    RECORD_PEER = 8         # what a member showed: slot = incarnation, ballot = promised, value = PeerNote
+
+# Why a node does not trust its own memory. Higher numbers do not outrank lower ones; the first reason stays.
+cpdef enum QuarantineReason:
+    QUARANTINE_NONE = 0
+    QUARANTINE_DAMAGED = 1     # the log cannot be read where promises or slots may lie
+    QUARANTINE_LOST = 2        # a segment, or the whole log, is gone
+    QUARANTINE_IDENTITY = 3    # the identity was damaged; the log said whose it is
+    QUARANTINE_ROLLED_BACK = 4 # a member remembers more of this node than its directory does
+    QUARANTINE_DUPLICATE = 5   # another process runs with this identity
 
 # One entry of the write-ahead log. `mark` is the chosen_upto known when it was written: it becomes durable
 # lazily, and never before the values that it covers, because these stand before it in the same log [h3].

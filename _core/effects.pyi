@@ -8,6 +8,16 @@ class RecordKind(IntEnum):
     RECORD_MARK = 4
     RECORD_INCARNATION = 5
     RECORD_TRIM = 6
+    RECORD_QUARANTINE = 7
+    RECORD_PEER = 8
+
+class QuarantineReason(IntEnum):
+    QUARANTINE_NONE = 0
+    QUARANTINE_DAMAGED = 1
+    QUARANTINE_LOST = 2
+    QUARANTINE_IDENTITY = 3
+    QUARANTINE_ROLLED_BACK = 4
+    QUARANTINE_DUPLICATE = 5
 
 class RecordView(NamedTuple):
     kind: int

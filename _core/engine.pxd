@@ -17,7 +17,6 @@ cdef class EngineCore(ReadingCore):
     cdef bint _admit_frame(self, const FrameHeader *header, Buffer *payload) noexcept nogil
     cdef void _dispatch(self, const FrameHeader *header, Buffer *payload) noexcept nogil
     cdef void _on_accepted(self, uint16_t sender, uint64_t ballot, uint64_t upto) noexcept nogil
-    cdef void _on_hello(self, const FrameHeader *header, Buffer *payload) noexcept nogil
     cdef void _on_ping(self, const FrameHeader *header, Buffer *payload) noexcept nogil
     cdef void _on_pong(self, const FrameHeader *header, Buffer *payload) noexcept nogil
     cdef void _on_prepare(self, const FrameHeader *header) noexcept nogil
@@ -26,6 +25,5 @@ cdef class EngineCore(ReadingCore):
     cdef void _on_chosen(self, const FrameHeader *header, Buffer *payload) noexcept nogil
     cdef bint _contradicts_own(self, const FrameHeader *header) noexcept nogil
     cdef void _on_forward(self, const FrameHeader *header, Buffer *payload) noexcept nogil
-    cdef void _send_hello(self, uint16_t receiver, uint32_t flags) noexcept nogil
     cdef void _open_round(self) noexcept nogil
     cdef void _close_round(self) noexcept nogil

@@ -6,14 +6,14 @@ a driver carries them out. Nothing here takes the GIL, reads a clock or touches 
 """
 
 from libc.stdint cimport uint8_t, uint64_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 
 from paxos._core.ballot cimport BALLOT_CHOSEN, BALLOT_MAX, BALLOT_NONE, ballot_node
 from paxos._core.buffer cimport buffer_release, buffer_retain
 from paxos._core.codec cimport (
     ACCEPT, ACCEPT_REF, ACCEPTED, CHOSEN, CHOSEN_GONE, CONFIGURATION, DECIDE, FETCH, FETCH_CHOSEN, FETCHED,
     FORWARD, HELLO, NACK, NACK_GAP, NACK_STREAM, NOOP, OPEN, PING, PING_BYTES_MIN, PING_LEADS, PONG, PONG_BYTES_MIN,
-    PREPARE, PROMISE, PROTOCOL_VERSION, READ_INDEX, READ_MARK, TRANSFER, HelloPayload, PingPayload, PongPayload,
+    PREPARE, PROMISE, READ_INDEX, READ_MARK, REFUSE, TRANSFER, PingPayload, PongPayload,
 )
 from paxos._core.crc32c cimport crc32c
 from paxos._core.pipeline cimport FAULT_CONTRADICTION
@@ -22,7 +22,6 @@ from paxos._core.slots cimport Slot
 cdef enum:
     RESEND_PERIODS = 4           # a forwarded batch that was not seen chosen for so long is sent again
     FORWARD_HOPS_MAX = 1
-    HELLO_ANSWER_WANTED = 1
 
 
 cdef class EngineCore(ReadingCore):
@@ -64,15 +63,18 @@ cdef class EngineCore(ReadingCore):
         if header.ballot > BALLOT_MAX and header.kind != FETCH and header.kind != FETCHED:
             self.count.broken += 1
             return False
-        if header.kind == HELLO:
-            return True
+        if header.kind == HELLO or header.kind == REFUSE:
+            return True         # greeting.pyx knows whom to believe
         if not self.peers.items[place].is_verified or header.incarnation != self.peers.items[place].incarnation:
-            self.count.unverified += 1
-            # An unknown later life of a member: ask it who it is, once a round.
-            if header.incarnation >= self.peers.items[place].incarnation and self.hello_round != self.heartbeat.round:
-                self.hello_round = self.heartbeat.round
-                self._send_hello(header.sender, HELLO_ANSWER_WANTED)
+            self._on_unverified(place, header)
             return False
+        if self.peers.items[place].is_quarantined and header.kind not in (
+            PING, PONG, FETCH_CHOSEN, CHOSEN, CHOSEN_GONE
+        ):
+            self.count.no_votes += 1
+            return False
+        if self.is_settling and header.kind in (PREPARE, OPEN, ACCEPT, ACCEPT_REF):
+            return False        # whoever sent it asks again
         return True
 
     cdef void _dispatch(self, const FrameHeader *header, Buffer *payload) noexcept nogil:
@@ -102,6 +104,8 @@ cdef class EngineCore(ReadingCore):
             self._on_chosen(header, payload)
         elif kind == HELLO:
             self._on_hello(header, payload)
+        elif kind == REFUSE:
+            self._on_refuse(header, payload)
         elif kind == TRANSFER:
             # Only the leader that is followed may hand over, and only what it leads.
             if ballot_node(header.ballot) == header.sender and header.ballot == self.heartbeat.leader:
@@ -121,30 +125,6 @@ cdef class EngineCore(ReadingCore):
             self.proposer.on_accepted(self.peers.place(sender), upto)
         if self.learner.on_accepted(sender, ballot, upto):
             self.learner.advance_known()
-
-    cdef void _on_hello(self, const FrameHeader *header, Buffer *payload) noexcept nogil:
-        cdef HelloPayload hello
-        cdef int place = self.peers.place(header.sender)
-        if payload == NULL or payload.size < sizeof(HelloPayload):
-            self.count.broken += 1
-            return
-        memcpy(&hello, payload.data, sizeof(hello))
-        if hello.version_min > PROTOCOL_VERSION or hello.version_max < PROTOCOL_VERSION:
-            self.count.broken += 1
-            return
-        if self.peers.items[place].is_bound:
-            if memcmp(hello.storage, self.peers.items[place].storage, 16) != 0:
-                self.count.wrong_storage += 1      # a wiped, copied or foreign disk under a member's id
-                return
-        else:
-            memcpy(self.peers.items[place].storage, hello.storage, 16)
-        if header.incarnation < self.peers.items[place].incarnation:
-            self.count.unverified += 1
-            return
-        self.peers.items[place].incarnation = header.incarnation
-        self.peers.items[place].is_verified = True
-        if hello.flags & HELLO_ANSWER_WANTED:
-            self._send_hello(header.sender, 0)
 
     cdef void _on_ping(self, const FrameHeader *header, Buffer *payload) noexcept nogil:
         cdef PingPayload ping
@@ -172,21 +152,32 @@ cdef class EngineCore(ReadingCore):
         pong.stream_start = self.acceptor.durable_start
         pong.stream_upto = self.acceptor.durable_upto
         pong.chosen_upto = self.learner.chosen_upto
-        self.heartbeat.own_votes = not self.acceptor.is_quarantined
+        self.heartbeat.own_votes = self.may_vote()
         pong.flags = self.heartbeat.flags()
         pong.priority = self.heartbeat.priority
         pong.read_round = ping.read_round
+        pong.position = self.log_position
+        if self.acceptor.is_quarantined:     # nothing that counts: it is only told who is there, and how far
+            pong.leader = pong.stream_ballot = pong.stream_start = pong.stream_upto = 0
+            pong.flags = 0
         reply = self.peers.header(PONG, header.sender)
         self._send(&reply, &pong, sizeof(pong))
 
     cdef void _on_pong(self, const FrameHeader *header, Buffer *payload) noexcept nogil:
         cdef PongPayload pong
         cdef bint all_answered
+        cdef int place = self.peers.place(header.sender)
         if payload == NULL or payload.size < PONG_BYTES_MIN:
             self.count.broken += 1
             return
         memset(&pong, 0, sizeof(pong))
         memcpy(&pong, payload.data, min(payload.size, sizeof(pong)))
+        if self.peers.items[place].is_quarantined:
+            if pong.read_round:
+                return           # no answer of it counts
+            pong.leader = pong.stream_ballot = pong.flags = 0
+        else:
+            self._saw(place, pong.promised, pong.position)
         if pong.read_round:
             # An answer about reads is no answer of a heartbeat round: elections and resends go on as without it.
             self._on_read_answer(header, &pong)
@@ -195,7 +186,8 @@ cdef class EngineCore(ReadingCore):
         if self.proposer.ballot != BALLOT_NONE and pong.asker == self.peers.incarnation:
             if pong.stream_ballot == self.proposer.ballot:
                 self._on_accepted(header.sender, pong.stream_ballot, pong.stream_upto)
-            self.proposer.on_pong(self.peers.place(header.sender), &pong)
+            if not self.peers.items[place].is_quarantined:
+                self.proposer.on_pong(place, &pong)
         if all_answered:
             self._close_round()
 
@@ -298,24 +290,16 @@ cdef class EngineCore(ReadingCore):
         else:
             self.count.refused_forwards += 1
 
-    cdef void _send_hello(self, uint16_t receiver, uint32_t flags) noexcept nogil:
-        cdef HelloPayload hello
-        cdef FrameHeader header = self.peers.header(HELLO, receiver)
-        memset(&hello, 0, sizeof(hello))
-        hello.version_min = PROTOCOL_VERSION
-        hello.version_max = PROTOCOL_VERSION
-        hello.flags = flags
-        memcpy(hello.storage, self.peers.storage, 16)
-        self._send(&header, &hello, sizeof(hello))
-
     # ---- time -----------------------------------------------------------------------------------------
 
     cdef void on_tick(self, uint64_t now_us) noexcept nogil:
         if self.fault:
             return
         self.now_us = now_us
+        self._settle()
         if not self.heartbeat.is_due(now_us):
             return
+        self._note_peers()
         if self.heartbeat.round_is_open:
             self._close_round()
         if self.heartbeat.is_due(now_us):
@@ -340,7 +324,7 @@ cdef class EngineCore(ReadingCore):
             if place == self.peers.own:
                 continue
             if not self.peers.items[place].is_verified:
-                self._send_hello(self.peers.items[place].node_id, HELLO_ANSWER_WANTED)
+                self._greet(place)
                 continue
             memset(&ping, 0, sizeof(ping))
             ping.round = self.heartbeat.round
@@ -357,7 +341,7 @@ cdef class EngineCore(ReadingCore):
     cdef void _close_round(self) noexcept nogil:
         self.heartbeat.own_ballot = self.proposer.ballot
         self.heartbeat.own_promised = self.acceptor.promised_durable
-        self.heartbeat.own_votes = not self.acceptor.is_quarantined and not self.is_disk_low
+        self.heartbeat.own_votes = self.may_vote()
         self.heartbeat.close_round(self.now_us)
         if self.proposer.ballot != BALLOT_NONE:
             if self.proposer.next_slot - 1 == self.learner.chosen_upto or self.progress_upto != self.learner.chosen_upto:

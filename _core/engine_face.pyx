@@ -6,7 +6,10 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from paxos._core.buffer cimport Buffer, buffer_from_bytes, buffer_release
 from paxos._core.codec cimport HEADER_BYTES, BatchHead, FrameHeader, batch_valid, header_valid
 from paxos._core.crc32c cimport crc32c
-from paxos._core.effects cimport Ready, Record
+from paxos._core.effects cimport (
+    QUARANTINE_DAMAGED, QUARANTINE_DUPLICATE, QUARANTINE_IDENTITY, QUARANTINE_LOST, QUARANTINE_ROLLED_BACK, Ready,
+    Record,
+)
 from paxos._core.pipeline cimport FAULT_CONTRADICTION, FAULT_DISK, FAULT_MEMORY, FAULT_NONE, FAULT_RECOVERY
 from paxos._core.engine cimport EngineCore
 from paxos._core.intent cimport intent_from_python
@@ -19,6 +22,14 @@ FAULT_TEXTS = {
     FAULT_MEMORY: "memory is out",
     FAULT_CONTRADICTION: "I3: a leader proposed another value in a slot that is known to be chosen",
     FAULT_RECOVERY: "the log does not hold a value that it says is chosen",
+}
+
+QUARANTINE_TEXTS = {
+    QUARANTINE_DAMAGED: "its log is damaged where it may have held promises or votes",
+    QUARANTINE_LOST: "a part of its log is gone",
+    QUARANTINE_IDENTITY: "its identity was damaged, and taken from its log",
+    QUARANTINE_ROLLED_BACK: "the other members remember more of it than its directory does: an older copy was restored",
+    QUARANTINE_DUPLICATE: "another process runs with a copy of its directory",
 }
 
 
@@ -109,6 +120,18 @@ cdef class EngineFace(EngineCore):
         buffer_release(native.value)
         self._check()
 
+    def quarantine(self, reason: int) -> None:
+        """Never vote again in this identity (an ``effects.QuarantineReason``): only learn, and serve what is chosen.
+
+        In force at once, and durable with the next sync (``RECORD_QUARANTINE``), so that a restart remembers it.
+        Before :meth:`recover_record` it says that records may be missing: a ``RECORD_GAP`` among the records then
+        marks where.
+        """
+        if not 1 <= reason <= 0xFFFF:
+            raise ValueError(f"{reason} is no reason for a quarantine")
+        self.enter_quarantine(reason)
+        self._check()
+
     def recovered(self) -> None:
         """Say that the whole log was replayed."""
         self.finish_recovery()
@@ -159,6 +182,9 @@ cdef class EngineFace(EngineCore):
             "unknown_sender": self.count.unknown_sender,
             "wrong_storage": self.count.wrong_storage,
             "unverified": self.count.unverified,
+            "refused_hellos": self.count.refused_hellos,
+            "refusals": self.count.refusals,
+            "no_votes": self.count.no_votes,
             "broken": self.count.broken,
             "unknown_kind": self.count.unknown_kind,
             "stale_intents": self.count.stale_intents,
@@ -198,6 +224,9 @@ cdef class EngineFace(EngineCore):
             "is_happy": bool(self.heartbeat.is_happy),
             "is_candidate": bool(self.heartbeat.is_candidate),
             "is_quarantined": bool(self.acceptor.is_quarantined),
+            "quarantine": QUARANTINE_TEXTS.get(self.acceptor.quarantine_reason, "") if self.acceptor.is_quarantined else "",
+            "quarantine_reason": self.acceptor.quarantine_reason,
+            "is_settling": bool(self.is_settling),
             "heard": self.heartbeat.heard,
             "round": self.heartbeat.round,
             "trimmed": self.acceptor.trimmed,

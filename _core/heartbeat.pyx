@@ -111,7 +111,7 @@ cdef class HeartbeatCore:
                 continue
             self.heard += 1
             voters += (answer.flags & PONG_VOTES) != 0
-            within_ballot += answer.promised <= self.own_ballot
+            within_ballot += (answer.flags & PONG_VOTES) != 0 and answer.promised <= self.own_ballot
             if answer.promised > self.own_ballot and answer.promised > self.promised_above:
                 self.promised_above = answer.promised
             if answer.flags & (PONG_LEADS | PONG_HAPPY) and answer.leader > self.followed_above:

@@ -4,7 +4,8 @@
 #               all behind it, valid or not, was never reported to anyone; the log ends before it [h18]
 #   damage      any other bad record. Never truncated: a bad value under a good header is handed on with its
 #               length and without the value, and reading goes on; a header that cannot be trusted stops the reading with
-#               EUCLEAN, because it may hide promises
+#               EUCLEAN, because it may hide promises. A node that will never vote again (quarantine) and a tool
+#               let it go on behind such damage: the sink gets a RECORD_GAP where something may be missing
 #
 # The reader changes nothing on disk; wal.pyx cuts the tail, inspection.py only reports.
 
@@ -35,6 +36,7 @@ cdef class LogReader:
     cdef uint64_t current            # segment that the next step reads
     cdef bint more
     cdef bint keep_going             # report header damage and go on behind it instead of stopping
+    cdef bint is_foreign             # a segment is not this node's, or not of this format: never gone on behind
     cdef uint8_t owner[16]
     cdef uint64_t owner_cluster
     cdef uint32_t owner_node         # 0: do not check the owner
@@ -65,6 +67,7 @@ cdef class LogReader:
     cdef void release(self) noexcept nogil
 
     cdef int _damage(self, int reason, uint64_t position) noexcept nogil
+    cdef int _gap(self, uint64_t position, RecordSink sink, void *context) noexcept nogil
     cdef int _read_head(self, int fd, uint64_t number, SegmentHead *head) noexcept nogil
     cdef int _load(self, uint64_t number) noexcept nogil
     cdef int _next_end(self, uint64_t number, uint64_t *limit) noexcept nogil

@@ -9,14 +9,14 @@ from libc.string cimport memcmp, memset
 
 from paxos._core.buffer cimport buffer_bytes, buffer_copy, buffer_release, buffer_retain
 from paxos._core.crc32c cimport crc32c
-from paxos._core.effects cimport RECORD_INCARNATION, RECORD_MARK, RecordList
+from paxos._core.effects cimport RECORD_INCARNATION, RECORD_MARK, RECORD_QUARANTINE, RecordList
 from paxos._core.failpoint cimport AT_WAL_SCAN, failpoint
 from paxos._core.segment cimport (
     close_file, file_size, open_segment, read_bytes, record_head_valid, segment_head_valid,
 )
 from paxos._core.wal_format cimport (
-    RECORD_HEAD_BYTES, RECORD_RECYCLED, SEGMENT_HEAD_BYTES, SEGMENT_RECYCLED, WAL_FORMAT,
-    log_state_note, offset_of, record_bytes,
+    RECORD_GAP, RECORD_HEAD_BYTES, RECORD_NEXT, RECORD_RECYCLED, SEGMENT_HEAD_BYTES, SEGMENT_RECYCLED,
+    WAL_FORMAT, log_state_note, offset_of, record_bytes,
 )
 
 from paxos._core.effects import RecordView
@@ -121,6 +121,7 @@ cdef class LogReader:
         self.last_kind = 0
         self.record_count = self.damaged_values = self.damaged_headers = 0
         self.reason = DAMAGE_NONE
+        self.is_foreign = False
         self.damage_position = 0
         memset(&self.state, 0, sizeof(LogState))
         return 0
@@ -137,10 +138,21 @@ cdef class LogReader:
 
     cdef int _damage(self, int reason, uint64_t position) noexcept nogil:
         self.damaged_headers += 1
+        self.is_foreign = self.is_foreign or reason == DAMAGE_OWNER or reason == DAMAGE_FORMAT
         if self.reason == DAMAGE_NONE:
             self.reason = reason
             self.damage_position = position
         return EUCLEAN
+
+    cdef int _gap(self, uint64_t position, RecordSink sink, void *context) noexcept nogil:
+        """Tell the sink that records may be missing here."""
+        cdef Record record
+        if sink == NULL:
+            return 0
+        memset(&record, 0, sizeof(Record))
+        record.kind = RECORD_GAP
+        record.position = position
+        return sink(context, &record)
 
     cdef int _read_head(self, int fd, uint64_t number, SegmentHead *head) noexcept nogil:
         """Read and check one segment head: 0, an errno, or EUCLEAN."""
@@ -206,39 +218,42 @@ cdef class LogReader:
         cdef uint64_t limit = 0
         cdef bint newest = number == self.newest
         cdef int status = self._load(number)
+        cdef bint end_known = not newest
         if status == 0 and not newest:
             status = self._next_end(number, &limit)
             if status == EUCLEAN and self.keep_going:      # the next step meets and counts it again
                 self.damaged_headers -= 1
-                limit = self.head.size
+                end_known = False
                 status = 0
         if status == 0:
-            if newest:
+            if not end_known:
                 limit = self.head.size
             if number == self.oldest:
                 self.previous_crc = self.head.previous_crc
             elif self.previous_valid and self.previous_crc != self.head.previous_crc:
                 status = self._damage(DAMAGE_HEAD, number << 32)
                 if self.keep_going:
-                    status = 0
+                    status = self._gap(number << 32, sink, context)
             if status == 0:
                 self.previous_crc = self.head.previous_crc
                 self.previous_valid = True
                 status = self._emit_head(sink, context)
             if status == 0:
-                status = self._records(limit, newest, sink, context)
+                status = self._records(limit, not end_known, sink, context)
         elif status == EUCLEAN and self.keep_going:
             self.previous_valid = False
-            status = 0
+            status = self._gap(number << 32, sink, context)
         self.current += 1
         self.more = status == 0 and not newest
         if status == 0 and newest and self.oldest > self.state.oldest:
             status = self._damage(DAMAGE_MISSING, self.state.oldest << 32)
+        if (status == 0 or status == EUCLEAN) and newest and self.state.next > number:
+            status = self._damage(DAMAGE_MISSING, self.state.next << 32)
         if status == 0 and newest and self.damaged_headers:
             status = EUCLEAN
         return status
 
-    cdef int _records(self, uint64_t limit, bint newest, RecordSink sink, void *context) noexcept nogil:
+    cdef int _records(self, uint64_t limit, bint open_end, RecordSink sink, void *context) noexcept nogil:
         cdef uint64_t offset = SEGMENT_HEAD_BYTES
         cdef uint64_t base = self.current << 32
         cdef const RecordHead *head
@@ -253,10 +268,10 @@ cdef class LogReader:
             if good and head.value_crc == crc32c(0, self.image + offset + RECORD_HEAD_BYTES, head.length):
                 status = self._emit(head, False, sink, context)
             else:
-                if newest and not known:
+                if open_end and not known:
                     known = True
                     self.claim = max(self.claim, self._claims_from(offset + 8, limit))
-                if newest and self.claim <= (base | offset):
+                if open_end and self.claim <= (base | offset):
                     break            # the end, or a torn tail
                 if good:
                     self.damaged_values += 1
@@ -265,6 +280,9 @@ cdef class LogReader:
                     status = self._damage(DAMAGE_RECORD, base | offset)
                     self.previous_valid = False
                     if self.keep_going:
+                        status = self._gap(base | offset, sink, context)
+                        if status:
+                            return status
                         offset = self._resync(offset + 8, limit)
                         continue
             if status:
@@ -275,7 +293,7 @@ cdef class LogReader:
             self.previous_valid = True
             offset += record_bytes(head.length)
         self.end = base | offset
-        if newest:
+        if self.current == self.newest:
             self._find_tail(offset)
         return 0
 
@@ -285,7 +303,7 @@ cdef class LogReader:
         if head.synced > self.claim:
             self.claim = head.synced
         log_state_note(&self.state, head.kind, head.group, head.slot, head.ballot, head.mark)
-        if sink == NULL or head.kind == RECORD_RECYCLED:
+        if sink == NULL or head.kind == RECORD_RECYCLED or head.kind == RECORD_NEXT:
             return 0
         record.kind = head.kind
         record.value_kind = head.value_kind
@@ -324,6 +342,10 @@ cdef class LogReader:
         head.kind = RECORD_INCARNATION
         head.slot = self.head.incarnation
         head.ballot = 0
+        if head.slot and status == 0:
+            status = self._emit(&head, False, sink, context)
+        head.kind = RECORD_QUARANTINE
+        head.slot = self.head.quarantine
         if head.slot and status == 0:
             status = self._emit(&head, False, sink, context)
         return status
@@ -400,5 +422,6 @@ cdef class LogReader:
             "damaged_headers": self.damaged_headers, "damage": self.damage,
             "damage_position": self.damage_position, "promised": self.state.promised,
             "incarnation": self.state.incarnation, "chosen_upto": self.state.chosen_upto,
-            "trimmed": self.state.trimmed,
+            "trimmed": self.state.trimmed, "quarantine": self.state.quarantine,
+            "is_foreign": bool(self.is_foreign),
         }

@@ -32,7 +32,18 @@ cdef struct Peer:
     uint16_t node_id
     bint is_bound            # `storage` is fixed by a chosen configuration
     bint is_verified         # a Hello of `incarnation` came from the right storage
-    uint64_t incarnation     # highest that is verified
+    bint is_quarantined      # it says itself that it never votes: nothing that it sends is a vote
+    bint has_answered        # ... the first Hello of this life of ours, and believed it
+    uint64_t incarnation     # of the life whose frames are taken
+    uint64_t nonce           # of that life; 0: not told
+    # The most that this member has ever shown here, as far as this node remembers. What goes back is refused.
+    uint64_t seen_incarnation
+    uint64_t seen_nonce
+    uint64_t seen_promised
+    uint64_t seen_position
+    uint64_t noted_incarnation       # ... of which the log of this node has a note
+    uint64_t noted_position
+    uint64_t noted_round
     uint8_t storage[16]
 
 cdef class Peers:
@@ -41,6 +52,7 @@ cdef class Peers:
     cdef readonly int own            # own place; -1 when this node is no member
     cdef readonly uint16_t node_id
     cdef readonly uint64_t incarnation
+    cdef readonly uint64_t nonce          # of this start; 0: none was given, and no other process is told apart
     cdef readonly uint64_t cluster
     cdef readonly unsigned int group
     cdef readonly uint64_t config_slot    # slot in which the configuration was chosen; 0: from the constructor

@@ -47,6 +47,7 @@ cdef class Peers:
         cluster: cluster id; frames of another cluster are dropped.
         incarnation: number of this start of the node.
         storage: storage UUID of this node, 16 bytes.
+        nonce: random number of this start, which tells two processes with one identity apart; 0: none.
 
     Raises:
         ValueError: no members, too many, an id out of range, a UUID of the wrong size.
@@ -61,6 +62,7 @@ cdef class Peers:
         incarnation: int = 1,
         storage: bytes = bytes(16),
         group: int = 0,
+        nonce: int = 0,
     ) -> None:
         if not 1 <= node_id <= 0xFFFF:
             raise ValueError(f"node id {node_id} is not in 1..65535")
@@ -69,6 +71,7 @@ cdef class Peers:
         self.node_id = node_id
         self.cluster = cluster
         self.incarnation = incarnation
+        self.nonce = nonce
         self.group = group
         memcpy(self.storage, <const uint8_t *>storage, 16)
         self.assume(members)
@@ -83,6 +86,7 @@ cdef class Peers:
             raise ValueError(f"the configuration of slot {self.config_slot} rules; members change through the log")
         if not 1 <= len(members) <= MEMBERS_MAX:
             raise ValueError(f"{len(members)} members; there can be 1 to {MEMBERS_MAX}")
+        memset(self.items, 0, sizeof(self.items))
         for i, (member, known) in enumerate(sorted(members.items())):
             if not 1 <= member <= 0xFFFF:
                 raise ValueError(f"node id {member} is not in 1..65535")

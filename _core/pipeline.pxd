@@ -29,6 +29,9 @@ cdef struct Counters:
     uint64_t unknown_sender    # dropped: no member
     uint64_t wrong_storage     # dropped: a Hello from a storage that is not bound to that id
     uint64_t unverified        # dropped: from an incarnation that has not said Hello
+    uint64_t refused_hellos    # members that showed less than before, or a second process under one identity
+    uint64_t refusals          # times that a member refused this node
+    uint64_t no_votes          # dropped: a vote or proposal of a member in quarantine
     uint64_t broken            # dropped: lengths or checksums do not fit
     uint64_t unknown_kind      # dropped
     uint64_t stale_intents     # dropped
@@ -63,6 +66,7 @@ cdef class PipelineCore:
     cdef uint64_t told_leader
     cdef uint64_t hello_round       # round in which an unverified peer was last greeted out of turn
     cdef bint is_recovering
+    cdef uint64_t log_position      # the log is durable at least up to here
     cdef uint64_t recovered_mark    # highest chosen_upto that a record of the log told
     cdef bint is_disk_low           # the driver says so: little space is left. No votes in heartbeats, nothing new
     cdef bint burst_ended           # the last of a burst of chosen values came: the control thread may ask on
@@ -89,6 +93,7 @@ cdef class PipelineCore:
     cdef void _to_control(self, const FrameHeader *header, Buffer *payload) noexcept nogil
     cdef void _tell_of_promise(self, uint64_t promised) noexcept nogil
     cdef void _tell_control(self, bint wanted) noexcept nogil
+    cdef void _forget_unchosen(self) noexcept nogil
     cdef void _check_leadership(self) noexcept nogil
     cdef void _stop_leading(self) noexcept nogil
     cdef void _stop(self, int fault, uint64_t slot) noexcept nogil

@@ -17,6 +17,7 @@ from paxos._core.crc32c cimport crc32c
 from paxos._core.effects cimport Chosen, Outgoing, OutgoingList, RECORD_ACCEPT, RECORD_CHOSEN
 from paxos._core.proposer cimport Waiting
 from paxos._core.slots cimport Slot
+from paxos._core.wal_format cimport RECORD_GAP
 
 cdef enum:
     OUTBOX_BATCHES_MAX = 64      # own batches under way to a leader elsewhere
@@ -61,7 +62,7 @@ cdef class PipelineCore:
 
     cdef bint has_room(self) noexcept nogil:
         if (
-            self.fault or self.transfer_until_us or self.is_disk_low
+            self.fault or self.transfer_until_us or self.is_disk_low or self.acceptor.is_quarantined
             or self.outbox.held_bytes > self.proposer.window_bytes
         ):
             return False
@@ -167,6 +168,7 @@ cdef class PipelineCore:
         self.now_us = now_us
         for i in range(self.ready.records.count):
             record = &self.ready.records.items[i]
+            self.log_position = max(self.log_position, record.position)
             if record.kind == RECORD_ACCEPT or record.kind == RECORD_CHOSEN:
                 entry = self.slots.get(record.slot)
                 if entry != NULL and entry.ballot == record.ballot:
@@ -349,6 +351,10 @@ cdef class PipelineCore:
 
     cdef void recover(self, const Record *record) noexcept nogil:
         cdef Slot *entry
+        if record.kind == RECORD_GAP:
+            self._forget_unchosen()
+            return
+        self.log_position = max(self.log_position, record.position)
         self.acceptor.recover(record)
         # A mark follows the values that it covers in the same log, so these are in the table by now [h3].
         if record.mark > self.recovered_mark:
@@ -361,6 +367,17 @@ cdef class PipelineCore:
             self.learner.known_upto += 1
         self._learn()
 
+    cdef void _forget_unchosen(self) noexcept nogil:
+        """Records may be missing here. What was accepted before and is not known to be chosen may have been accepted
+        again among them, with another value: later marks must not make it chosen. Only in quarantine."""
+        cdef uint64_t slot
+        cdef Slot *entry
+        self.acceptor.is_quarantined = True
+        for slot in range(self.learner.known_upto + 1, self.slots.top + 1):
+            entry = self.slots.get(slot)
+            if entry != NULL and entry.ballot != BALLOT_CHOSEN:
+                self.slots.put(entry, BALLOT_NONE, 0, NULL, 0)
+
     cdef void finish_recovery(self) noexcept nogil:
         cdef const Slot *entry
         self.learner.advance_known()
@@ -372,8 +389,9 @@ cdef class PipelineCore:
         if self.ready.out_of_memory:
             self._stop(FAULT_MEMORY, 0)
         entry = self.slots.get(self.learner.known_upto + 1)
-        if self.learner.known_upto < self.acceptor.trimmed or (
-            self.learner.known_upto < self.recovered_mark and (entry == NULL or not entry.flags)
+        if not self.acceptor.is_quarantined and (
+            self.learner.known_upto < self.acceptor.trimmed
+            or (self.learner.known_upto < self.recovered_mark and (entry == NULL or not entry.flags))
         ):
             # The log says that more is chosen than it holds, and no damaged record explains it.
             self._stop(FAULT_RECOVERY, self.learner.known_upto + 1)

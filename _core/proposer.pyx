@@ -156,7 +156,7 @@ cdef class ProposerCore:
         if self.ballot == BALLOT_NONE:
             return
         for place in range(self.peers.count):
-            if place != self.peers.own or self.streams_to_self:
+            if (place != self.peers.own or self.streams_to_self) and not self.peers.items[place].is_quarantined:
                 self._feed_one(place)
 
     cdef void _open(self, int place) noexcept nogil:

@@ -14,7 +14,7 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from paxos._core.buffer cimport Buffer
 from paxos._core.codec cimport FrameHeader, PongPayload
-from paxos._core.leading cimport LeadingCore
+from paxos._core.greeting cimport GreetingCore
 from paxos._core.quorum cimport MEMBERS_MAX
 
 cdef enum:
@@ -26,7 +26,7 @@ cdef struct Asker:
     uint64_t in_round         # highest number that the open round stands for; 0: none
     uint64_t incarnation      # of the member, when it asked
 
-cdef class ReadingCore(LeadingCore):
+cdef class ReadingCore(GreetingCore):
     cdef Asker askers[MEMBERS_MAX]          # by place
     cdef bint read_answered[MEMBERS_MAX]    # by place: counts for the open round
     cdef uint64_t own_waiting               # own reads, as in Asker

@@ -1,6 +1,6 @@
 from typing_extensions import disjoint_base
 
-from paxos._core.leading import LeadingCore
+from paxos._core.greeting import GreetingCore
 
 @disjoint_base
-class ReadingCore(LeadingCore): ...
+class ReadingCore(GreetingCore): ...

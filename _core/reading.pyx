@@ -15,10 +15,10 @@ from paxos._core.buffer cimport Buffer
 from paxos._core.codec cimport (
     PING, PING_LEADS, PONG_VOTES, READ_INDEX, READ_MARK, FrameHeader, PingPayload, PongPayload, ReadMarkPayload,
 )
-from paxos._core.leading cimport LeadingCore
+from paxos._core.greeting cimport GreetingCore
 
 
-cdef class ReadingCore(LeadingCore):
+cdef class ReadingCore(GreetingCore):
     """The part of a node that confirms reads; see the head of ``_core/reading.pxd``."""
 
     # ---- reads arrive ---------------------------------------------------------------------------------
@@ -61,7 +61,7 @@ cdef class ReadingCore(LeadingCore):
     # ---- rounds ---------------------------------------------------------------------------------------
 
     cdef void advance(self, uint64_t now_us) noexcept nogil:
-        LeadingCore.advance(self, now_us)
+        GreetingCore.advance(self, now_us)
         if self.reads_wanted and not self.fault:
             self._pump_reads()
 

@@ -10,12 +10,14 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from paxos._core.effects cimport Record
 from paxos._core.log_reader cimport LogReader, RecordSink
-from paxos._core.segment cimport iovec, pthread_mutex_t
+from paxos._core.segment cimport iovec
 from paxos._core.segment_pool cimport SegmentPool
+from paxos._core.value_reader cimport ValueReader
 from paxos._core.wal_format cimport LogState, RecordHead, SegmentHead
 
 cdef enum:
     STAGED_MAX = 340         # records in one pwritev: three parts each stay below IOV_MAX
+    NEXT_BYTES = 72          # kept free at the end of every segment: the record that names the next one
 
 cdef class Wal:
     # 0, or an errno; sets `position` of every record. ENOSPC: nothing was written, the log stays usable and may be
@@ -43,6 +45,8 @@ cdef class Wal:
     # EUCLEAN: damage that may hide promises; `damage_text()` says what, nothing was changed. A log that exists must
     # be scanned before it is appended to: the scan cuts a torn tail, durably.
     cdef int scan(self, RecordSink sink, void *context) noexcept nogil
+    # With `reader.keep_going` (a node in quarantine, see begin_behind) the scan goes on behind such damage, which is
+    # told to the sink as RECORD_GAP.
     # The same in steps: begin, `reader.step` while `reader.more`, end with the last status, which it returns.
     cdef int scan_begin(self) noexcept nogil
     cdef int scan_end(self, int status) noexcept nogil
@@ -55,6 +59,7 @@ cdef class Wal:
     cdef void shut(self) noexcept nogil
 
     cdef bint scanned
+    cdef bint may_begin_behind       # scanned through damage: only begin_behind() opens the log for appends
     cdef LogState state
     cdef LogReader reader
     cdef str path
@@ -73,10 +78,7 @@ cdef class Wal:
     cdef uint8_t storage[16]
     cdef RecordHead *heads           # STAGED_MAX
     cdef iovec *parts                # 3 * STAGED_MAX
-    # `read`: one file kept open for the readers, who share a lock that the reactor never takes to append.
-    cdef pthread_mutex_t read_lock
-    cdef int read_fd
-    cdef uint64_t read_segment
+    cdef ValueReader values
     # Tests: fail the next call with this errno.
     cdef int fail_sync, fail_write
 
@@ -91,5 +93,7 @@ cdef class Wal:
     cdef uint64_t _usual(self) noexcept nogil
     cdef void _prepare_ahead(self) noexcept nogil
     cdef int _roll(self, uint64_t least) noexcept nogil
+    cdef int _name_next(self, uint64_t segment) noexcept nogil
+    cdef int _begin_behind(self, uint64_t segment) noexcept nogil
     cdef void _begin_segment(self, const SegmentHead *head, int fd, uint64_t offset, uint32_t crc) noexcept nogil
     cdef int _adopt_tail(self) noexcept nogil

@@ -11,4 +11,5 @@ class Wal:
         segment_bytes: int = ...,
         idle_mark_ms: int = ...,
         create: bool = ...,
+        through_damage: bool = ...,
     ) -> None: ...

@@ -4,27 +4,26 @@ import os
 
 cimport cython
 
-from libc.errno cimport EBADMSG, EINVAL, EIO, ENOSPC
+from libc.errno cimport EINVAL, EIO, ENOSPC
 from libc.stdint cimport int64_t, uint16_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from posix.unistd cimport getpid
 
-from paxos._core.crc32c cimport crc32c
 from paxos._core.effects cimport RECORD_MARK
 from paxos._core.failpoint cimport (
     AT_RECYCLE_BEFORE, AT_RECYCLE_DIRECTORY, AT_SEGMENT_BEGIN, AT_SEGMENT_BEGUN, AT_SEGMENT_DIRECTORY, AT_SEGMENT_HEAD,
-    AT_SEGMENT_RENAME, AT_WAL_APPEND_AFTER, AT_WAL_APPEND_BEFORE, AT_WAL_MARK, AT_WAL_READ, AT_WAL_SYNC_AFTER,
+    AT_SEGMENT_RENAME, AT_WAL_APPEND_AFTER, AT_WAL_APPEND_BEFORE, AT_WAL_MARK, AT_WAL_SYNC_AFTER,
     AT_WAL_SYNC_BEFORE, AT_WAL_TAIL_AFTER, AT_WAL_TAIL_BEFORE, AT_WAL_TAIL_WRITTEN, failpoint,
 )
 from paxos._core.segment cimport (
-    NAME_BYTES, ReadyFile, close_file, open_segment, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock,
-    pthread_mutex_unlock, random_bytes, read_bytes, ready_name, record_head_seal, record_head_valid, rename_file,
+    NAME_BYTES, ReadyFile, close_file, open_segment, random_bytes, ready_name, record_head_seal, rename_file,
     segment_head_seal, segment_name, sync_all, sync_data, write_parts, write_zeros,
 )
+from paxos._core.value_reader cimport ValueReader
 from paxos._core.wal_format cimport (
-    RECORD_HEAD_BYTES, RECORD_RECYCLED, SEGMENT_HEAD_BYTES, SEGMENT_RECYCLED, VALUE_BYTES_MAX, log_state_note,
-    offset_of, record_bytes,
+    RECORD_HEAD_BYTES, RECORD_NEXT, RECORD_RECYCLED, SEGMENT_HEAD_BYTES, SEGMENT_RECYCLED, VALUE_BYTES_MAX,
+    log_state_note, offset_of, record_bytes,
 )
 
 from paxos._core.log_reader import LogReader
@@ -52,16 +51,18 @@ cdef class Wal:
         segment_bytes: size of a segment once the log has grown, at least 4096. A larger record gets a segment of its own.
         idle_mark_ms: an idle log writes one mark after this long.
         create: make an empty log where there is none.
+        through_damage: read on behind damage that may hide promises. Only for a node that never votes again: if there
+            is such damage, nothing can be appended before ``begin_behind`` says so in the log.
 
     Raises:
         StorageError: there is no log and ``create`` is false, or it cannot be opened.
     """
 
     def __cinit__(self):
-        self.directory = self.fd = self.read_fd = -1
+        self.directory = self.fd = -1
         self.pid = getpid()
         self.pool = SegmentPool()
-        pthread_mutex_init(&self.read_lock, NULL)
+        self.values = ValueReader()
         self.heads = <RecordHead *>malloc(STAGED_MAX * sizeof(RecordHead))
         self.parts = <iovec *>malloc(3 * STAGED_MAX * sizeof(iovec))
         if self.heads == NULL or self.parts == NULL:
@@ -69,15 +70,13 @@ cdef class Wal:
 
     def __dealloc__(self):
         self.shut()
-        pthread_mutex_destroy(&self.read_lock)
         free(self.heads)
         free(self.parts)
 
     def __init__(self, directory, *, node_id: int, cluster: int, storage: bytes, segment_bytes: int = 64 << 20,
-                 idle_mark_ms: int = 50, create: bool = False):
+                 idle_mark_ms: int = 50, create: bool = False, through_damage: bool = False):
         cdef const uint8_t *identity
-        if self.directory >= 0:
-            raise RuntimeError("a Wal is opened once")
+        assert self.directory < 0, "a Wal is opened once"
         if not 4096 <= segment_bytes <= 1 << 31:
             raise ConfigError(f"segment_bytes must be 4096 to 2 GiB, not {segment_bytes}")
         if not 1 <= node_id <= 0xFFFF:
@@ -96,8 +95,8 @@ cdef class Wal:
         elif not os.path.isdir(self.path):
             raise StorageError(f"there is no log in {os.fspath(directory)!r}: {self.path!r} does not exist")
         self.directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.reader = LogReader(self.path, node_id=node_id, cluster=cluster, storage=storage)
-        self.pool.directory = self.directory
+        self.reader = LogReader(self.path, node_id=node_id, cluster=cluster, storage=storage, keep_going=through_damage)
+        self.pool.directory = self.values.directory = self.directory
         self.pool.segment_bytes = self.segment_bytes
         self.pool.adopt(self.path)
         if self.reader.newest:
@@ -117,7 +116,7 @@ cdef class Wal:
 
     cdef int _poison(self, int status) noexcept nogil:
         self.poisoned = True
-        return status if status else EIO
+        return status or EIO
 
     cdef int append(self, Record *records, size_t count) noexcept nogil:
         cdef size_t done = 0
@@ -162,7 +161,7 @@ cdef class Wal:
         while i < count and i < STAGED_MAX:
             r = &records[i]
             size = record_bytes(r.length)
-            if self.offset + size > self.segment_size:
+            if self.offset + size + NEXT_BYTES > self.segment_size and r.kind != RECORD_NEXT:
                 break
             head = &self.heads[i]
             memset(head, 0, sizeof(RecordHead))
@@ -262,12 +261,12 @@ cdef class Wal:
 
     cdef uint64_t _segment_for(self, const Record *records, size_t count) noexcept nogil:
         """Bytes of a segment that holds all of these, or at least the first if that is too much for one."""
-        cdef uint64_t size = SEGMENT_HEAD_BYTES
+        cdef uint64_t size = SEGMENT_HEAD_BYTES + NEXT_BYTES
         cdef size_t i
         for i in range(count):
             size += record_bytes(records[i].length)
             if size > SEGMENT_BYTES_MAX:
-                return SEGMENT_HEAD_BYTES + record_bytes(records[0].length)
+                return SEGMENT_HEAD_BYTES + NEXT_BYTES + record_bytes(records[0].length)
         return size
 
     cdef int _make_room(self, const Record *records, size_t count) noexcept nogil:
@@ -283,7 +282,7 @@ cdef class Wal:
                 return EINVAL
         for i in range(count):
             offset += record_bytes(records[i].length)
-            if offset > self.segment_size:
+            if offset + NEXT_BYTES > self.segment_size:
                 return self.pool.get(self._segment_for(&records[i], count - i), self._usual())
         return 0
 
@@ -312,7 +311,9 @@ cdef class Wal:
         head.incarnation = self.state.incarnation
         head.chosen_upto = self.state.chosen_upto
         head.trimmed = self.state.trimmed
-        head.oldest = self.oldest
+        head.quarantine = <uint16_t>self.state.quarantine
+        # In quarantine: what went missing is not recycled, and counts if it comes back.
+        head.oldest = self.state.oldest if self.state.quarantine and self.state.oldest else self.oldest
         head.previous_end = self.appended
         head.previous_crc = self.last_crc
         status = random_bytes(&head.generation, sizeof(head.generation))
@@ -331,14 +332,32 @@ cdef class Wal:
             status = failpoint(AT_SEGMENT_RENAME) or rename_file(self.directory, before, after)
         if status == 0:
             status = failpoint(AT_SEGMENT_DIRECTORY) or sync_all(self.directory)
+        if status == 0 and self.fd >= 0:
+            status = self._name_next(head.segment)
         if status:
             close_file(&file.fd)
             return status
         failpoint(AT_SEGMENT_BEGUN)
-        self._begin_segment(&head, file.fd, SEGMENT_HEAD_BYTES, self.last_crc)
+        self._begin_segment(&head, file.fd, SEGMENT_HEAD_BYTES, head.previous_crc)
         self.unmarked = False            # the head tells that everything before it is durable
         self.segment_count += 1
         return 0
+
+    cdef int _name_next(self, uint64_t segment) noexcept nogil:
+        """End the present segment with a record that names its successor, so that one that goes missing is missed.
+
+        It lies behind the `previous_end` that the successor tells: while that exists nobody reads it.
+        """
+        cdef Record record
+        cdef size_t part_count = 0
+        cdef int64_t offset = <int64_t>self.offset
+        cdef int status
+        memset(&record, 0, sizeof(Record))
+        record.kind = RECORD_NEXT
+        record.slot = segment
+        self._stage(&record, 1, &part_count)
+        status = self.fail_write or write_parts(self.fd, self.parts, part_count, offset)
+        return status or self.fail_sync or sync_data(self.fd)
 
     cdef void _begin_segment(self, const SegmentHead *head, int fd, uint64_t offset, uint32_t crc) noexcept nogil:
         close_file(&self.fd)
@@ -367,11 +386,30 @@ cdef class Wal:
         return self.reader.begin()
 
     cdef int scan_end(self, int status) noexcept nogil:
+        if status == EUCLEAN and self.reader.keep_going and not self.reader.more and not self.reader.is_foreign:
+            status = 0
         if status == 0 and not self.scanned:
-            status = self._adopt_tail()
-            if status:
+            self.state = self.reader.state
+            if self.reader.damaged_headers and not self.state.quarantine:
+                self.may_begin_behind = True       # and nothing else: see begin_behind
+            elif self.reader.image == NULL:        # already in quarantine, and its newest segment is gone or damaged
+                status = self._begin_behind(max(self.reader.newest, self.reader.state.next) + 1)
+            else:
+                status = self._adopt_tail()
+            if status and status != ENOSPC:
                 self._poison(status)
         self.reader.release()
+        return status
+
+    cdef int _begin_behind(self, uint64_t segment) noexcept nogil:
+        """Begin segment number `segment`, above all that exist, without looking at the end of the one before it."""
+        self.segment = segment - 1
+        self.appended = self.synced = self.segment << 32 | SEGMENT_HEAD_BYTES
+        cdef int status = self._roll(0)
+        if status == 0:
+            self.scanned = True
+            self.may_begin_behind = False
+            self._prepare_ahead()
         return status
 
     cdef int _adopt_tail(self) noexcept nogil:
@@ -404,7 +442,6 @@ cdef class Wal:
         if status:
             close_file(&fd)
             return status
-        self.state = self.reader.state
         self._begin_segment(&self.reader.head, fd, end, self.reader.previous_crc)
         self.unmarked = self.touched = start < end and self.reader.last_kind != RECORD_MARK
         self.scanned = True
@@ -418,30 +455,7 @@ cdef class Wal:
     # --- reading, recycling ---
 
     cdef int read(self, uint64_t position, uint32_t length, uint32_t value_crc, uint8_t *out) noexcept nogil:
-        cdef RecordHead head
-        cdef uint64_t segment = position >> 32
-        cdef uint64_t offset = offset_of(position)
-        cdef int status = 0
-        if self.directory < 0 or offset < SEGMENT_HEAD_BYTES:
-            return EINVAL
-        pthread_mutex_lock(&self.read_lock)
-        if self.read_fd < 0 or self.read_segment != segment:
-            close_file(&self.read_fd)
-            self.read_segment = segment
-            status = open_segment(self.directory, segment, False, &self.read_fd)
-        if status == 0:
-            status = failpoint(AT_WAL_READ) or read_bytes(self.read_fd, <uint8_t *>&head, sizeof(RecordHead), <int64_t>offset)
-        if status == 0 and (
-            not record_head_valid(<const uint8_t *>&head, position, head.generation, <uint64_t>1 << 32)
-            or head.length != length or head.value_crc != value_crc
-        ):
-            status = EBADMSG
-        if status == 0:
-            status = read_bytes(self.read_fd, out, length, <int64_t>(offset + RECORD_HEAD_BYTES))
-        pthread_mutex_unlock(&self.read_lock)
-        if status == 0 and crc32c(0, out, length) != value_crc:
-            status = EBADMSG
-        return status
+        return self.values.read(position, length, value_crc, out)
 
     cdef int recycle(self, uint64_t segment) noexcept nogil:
         cdef Record record
@@ -455,10 +469,7 @@ cdef class Wal:
         status = failpoint(AT_RECYCLE_BEFORE) or self._append_own(&record)
         if status:
             return status
-        pthread_mutex_lock(&self.read_lock)
-        if self.read_segment < segment:
-            close_file(&self.read_fd)
-        pthread_mutex_unlock(&self.read_lock)
+        self.values.forget_below(segment)
         while self.oldest < segment:
             self.pool.reuse(self.oldest, self._usual())
             self.oldest += 1
@@ -468,7 +479,7 @@ cdef class Wal:
     cdef void shut(self) noexcept nogil:
         self.pool.shut()
         close_file(&self.fd)
-        close_file(&self.read_fd)
+        self.values.shut()
         close_file(&self.directory)
 
     cdef object _check(self, int status, str what):
@@ -483,7 +494,7 @@ cdef class Wal:
             raise StorageError(f"{what}: no space left for {self.path!r}; nothing was written. Free some space and go on")
         if self.poisoned:
             raise StorageError(
-                f"{what}: {os.strerror(status)} in {self.path!r}. A write or sync failed; the log takes nothing more. "
-                f"Check the disk, then restart the node"
+                f"{what}: {os.strerror(status)} in {self.path!r}. A write or sync failed; the log takes nothing more: "
+                f"check the disk, then restart the node"
             )
         raise StorageError(f"{what}: {os.strerror(status)} ({self.path!r})")

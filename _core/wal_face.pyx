@@ -11,6 +11,7 @@ from paxos._core.crc32c cimport crc32c
 from paxos._core.effects cimport RECORD_MARK, Record, RecordList
 from paxos._core.failpoint cimport AT_WAL_CLOSE, failpoint
 from paxos._core.log_reader cimport DAMAGE_MISSING, LogReader, collect, take_views
+from paxos._core.segment cimport close_file
 
 from paxos._core.effects import RecordView
 from paxos.errors import StorageError
@@ -88,6 +89,37 @@ cdef class WalFace(Wal):
             status = self.scan_end(status)
         self._check(status, "reading the log")
 
+    def begin_behind(self, reason: int, above_segment: int = 0) -> None:
+        """Put the log into quarantine: begin a fresh segment that says so, above everything that exists.
+
+        For a log that was scanned (with ``through_damage`` where damage may hide promises). From now on whoever
+        opens it learns at once that its owner never votes again.
+
+        Args:
+            reason: an ``effects.QuarantineReason``, not 0; of a log that is in quarantine the first one stays.
+            above_segment: the number of the highest segment that is known to have existed.
+
+        Raises:
+            StorageError: the segment could not be written.
+        """
+        cdef int status = 0
+        cdef uint64_t segment
+        if reason < 1:
+            raise ValueError("a quarantine needs a reason")
+        if not self.scanned and not self.may_begin_behind:
+            raise StorageError(f"the log in {self.path!r} has not been scanned")
+        segment = 1 + max(self.reader.newest, self.reader.state.next, self.segment, above_segment)
+        if not self.state.quarantine:
+            self.state.quarantine = reason
+            if self.fd >= 0 and segment == self.segment + 1:
+                status = self._roll(0)
+            else:
+                status = self.sync() if self.fd >= 0 else 0
+                close_file(&self.fd)
+                if status == 0:
+                    status = self._begin_behind(segment)
+        self._check(status, "beginning a segment in quarantine")
+
     def scan_views(self) -> list[RecordView]:
         """Return what :meth:`replay` yields."""
         return list(self.replay())
@@ -162,7 +194,28 @@ cdef class WalFace(Wal):
             "space_low": bool(self.pool.space_low), "poisoned": bool(self.poisoned), "scanned": bool(self.scanned),
             "promised": self.state.promised, "incarnation": self.state.incarnation,
             "chosen_upto": self.state.chosen_upto, "trimmed": self.state.trimmed,
+            "quarantine": self.state.quarantine,
         }
+
+    @property
+    def is_damaged(self) -> bool:
+        """True if the last scan met damage that may hide promises and went on (``through_damage``)."""
+        return self.reader.damaged_headers != 0
+
+    @property
+    def is_foreign(self) -> bool:
+        """True if the last scan met a segment of another node, cluster, storage or format."""
+        return self.reader.is_foreign
+
+    @property
+    def damage(self) -> str | None:
+        """What the last scan found damaged and where, in words; a slot with a damaged value is not meant."""
+        return self.reader.damage
+
+    @property
+    def damaged_values(self) -> int:
+        """Records of the last scan whose header is good and whose value is not."""
+        return self.reader.damaged_values
 
     @property
     def is_poisoned(self) -> bool:

@@ -16,7 +16,11 @@ cdef enum:
     VALUE_BYTES_MAX = 1 << 28        # no length above this is ever believed
     SEGMENT_RECYCLED = 1             # flag: bytes of an earlier use may lie behind the end of the log
 
-    RECORD_RECYCLED = 64             # the log's own: segments below `slot` may be gone
+    # The log's own kinds; the roles never see them.
+    RECORD_RECYCLED = 64             # segments below `slot` may be gone
+    RECORD_NEXT = 65                 # segment `slot` exists; the last record of a segment, behind its `previous_end`
+    # Never on disk: what a reader that goes on hands to its sink where something unreadable lies.
+    RECORD_GAP = 66
 
 cdef extern from *:
     """
@@ -42,7 +46,7 @@ cdef packed struct SegmentHead:
     uint32_t group
     uint32_t previous_crc            # header checksum of the last record of the previous segment
     uint16_t node_id
-    uint16_t reserved
+    uint16_t quarantine              # effects.QuarantineReason: whoever wrote this never votes again
     uint32_t crc                     # CRC-32C of the 124 bytes before it
 
 cdef packed struct RecordHead:
@@ -79,6 +83,8 @@ cdef struct LogState:
     uint64_t chosen_upto
     uint64_t trimmed
     uint64_t oldest
+    uint64_t next                    # number of the segment that the last RECORD_NEXT names
+    uint64_t quarantine
 
 
 cdef inline void log_state_note(
@@ -87,6 +93,9 @@ cdef inline void log_state_note(
     """Take over what one record says. The kinds are those of effects.RecordKind."""
     if kind == RECORD_RECYCLED:
         state.oldest = slot if slot > state.oldest else state.oldest
+        return
+    if kind == RECORD_NEXT:
+        state.next = slot if slot > state.next else state.next
         return
     if group != 0:
         return
@@ -98,3 +107,5 @@ cdef inline void log_state_note(
         state.trimmed = slot
     if kind == 5 and slot > state.incarnation:                     # RECORD_INCARNATION
         state.incarnation = slot
+    if kind == 7:                                                  # RECORD_QUARANTINE
+        state.quarantine = slot

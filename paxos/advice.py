@@ -16,6 +16,10 @@ STRANGERS = {
     "same cluster name and the same members, spelled in the same way",
     "wrong_storage": "a member answers from another disk than the one it joined with (wiped, copied or restored "
     "under its old id); it does not vote: give the data directory back, or replace the member",
+    "refusals": "a member refuses this node: it remembers more of it than this directory does, or another process runs "
+    "with this identity",
+    "refused_hellos": "a member is refused: it shows less than it has shown before (its directory was rolled back), or "
+    "runs twice; its votes do not count",
     "unknown_sender": "a node that is no member of this log sends frames; they are dropped",
 }
 """Counters of the engine that point to a mistake in the set-up, and what to do about it."""

@@ -28,6 +28,7 @@ class Engine(EngineFace):
         members: node id to storage UUID, or None while no configuration has bound it.
         config: limits and periods.
         group: which log this is; 0 until there are several.
+        nonce: random, another one at every start; 0: this node cannot be told from a copy of itself.
     """
 
     def __new__(cls, *_args: object, **_kwargs: object) -> Engine:
@@ -42,9 +43,16 @@ class Engine(EngineFace):
         members: Mapping[int, bytes | None],
         config: Config,
         group: int = 0,
+        nonce: int = 0,
     ) -> None:
         peers = Peers(
-            node_id, dict(members), cluster=cluster, incarnation=incarnation, storage=storage, group=group
+            node_id,
+            dict(members),
+            cluster=cluster,
+            incarnation=incarnation,
+            storage=storage,
+            group=group,
+            nonce=nonce,
         )
         slots, ready = SlotTable(), Ready()
         self.acceptor_role = Acceptor(

@@ -66,3 +66,26 @@ class ApplyFailed(PaxosError):
 
 class InvariantViolation(PaxosError):
     """A rule of the protocol was broken. The node has stopped; please report it."""
+
+
+def fault_error(fault: tuple[int, str]) -> PaxosError:
+    """Return the exception for a reactor's fault ``(code, text)``."""
+    code, text = fault
+    kind: type[PaxosError] = PaxosError
+    if any(word in text for word in ("disk", "log", "sync")):
+        kind = StorageError
+    elif text[:1] == "I" and text[1:2].isdigit():  # it names the invariant, as in "I3: ..."
+        kind = InvariantViolation
+    return kind(f"{text} (fault {code})")
+
+
+def as_paxos_error(error: BaseException) -> PaxosError:
+    """Return ``error``, or what it means in the words of this library, with it as the cause."""
+    if isinstance(error, PaxosError):
+        return error
+    if isinstance(error, OSError):
+        wrapped: PaxosError = StorageError(f"{type(error).__name__}: {error}")
+    else:
+        wrapped = InvariantViolation(f"{type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped

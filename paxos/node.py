@@ -19,7 +19,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,16 +30,18 @@ from paxos.errors import (
     Busy,
     Closed,
     ConfigError,
-    InvariantViolation,
     OutcomeUnknown,
     PaxosError,
     RemoteProtocolError,
     StorageError,
+    as_paxos_error,
+    fault_error,
 )
 from paxos.futures import Future, RunOutcome
 from paxos.messages import Transfer
 from paxos.reading import Reads
 from paxos.signals import HeldBack, may_hold_back
+from paxos.storage.quarantine import WAY_BACK
 from paxos.subscribe import READ_AHEAD_BYTES
 from paxos.types import Config, Entry, Outcome
 
@@ -99,6 +101,10 @@ class Parts:
     log: Any
     release: Callable[[bool], None]
     """Close sockets and files, give the data directory back; the argument: was it a clean shutdown?"""
+    quarantine: str | None = None
+    """Why this node started in quarantine; ``None`` if it did not."""
+    note_quarantine: Callable[[int, str], None] = lambda _reason, _why: None
+    """Keep in the data directory, durably, that this node never votes again: a ``QuarantineReason``, and why."""
 
 
 class Node:
@@ -124,6 +130,7 @@ class Node:
         self._released = False
         self._abrupt = False
         self._last_look: dict[str, Any] = {}
+        self.quarantine = parts.quarantine
         self._answers: dict[int, tuple[float, dict[str, int]]] = {}
         self.applier = Applier(
             parts.reactor,
@@ -163,7 +170,7 @@ class Node:
                 if log.unwritten_slots >= FLUSH_SLOTS:
                     log.flush()  # on this thread only: LMDB wants one writer
         except Exception as error:
-            self.fail(_as_paxos_error(error))
+            self.fail(as_paxos_error(error))
         finally:
             self.check_fault()
             self.applier.end()
@@ -181,6 +188,7 @@ class Node:
                 if frames is None:
                     return
                 self._advice.look_around(self.look(), self.heard())
+                self._check_quarantine()
                 for frame in frames:
                     reach("control.frame")
                     try:
@@ -193,7 +201,7 @@ class Node:
                 self._post(control.tick(now_us()))
         except Exception as error:
             logger.exception("node %d: the control thread failed", self.parts.node_id)
-            self.fail(_as_paxos_error(error))
+            self.fail(as_paxos_error(error))
 
     def no_outcome(self, timeout_s: float | None) -> OutcomeUnknown:
         """Return the exception for a proposal whose time is over."""
@@ -214,13 +222,13 @@ class Node:
     # -- failing -------------------------------------------------------------------------------------------
 
     def _on_apply_failure(self, error: BaseException) -> None:
-        self.fail(_as_paxos_error(error))
+        self.fail(as_paxos_error(error))
 
     def check_fault(self) -> None:
         """Notice that the reactor has stopped by itself."""
         fault = self._reactor.fault
         if fault is not None and self.failure is None:
-            self.fail(_fault_error(fault))
+            self.fail(fault_error(fault))
 
     def fail(self, error: PaxosError) -> None:
         """Stop voting and tell every caller why (G6). Called on any thread; the first reason stays."""
@@ -267,6 +275,20 @@ class Node:
                 self._kept_from = int.from_bytes(value[8:16], "little")  # codec.BatchHead.first_ticket
         return self._kept_from
 
+    def _check_quarantine(self) -> None:
+        """Notice that this node must never vote again, write it down, and let nobody wait for what it cannot do."""
+        seen = self._last_look
+        if not seen.get("is_quarantined"):
+            return
+        if self.quarantine is None:
+            why = str(seen["quarantine"])
+            self.parts.note_quarantine(int(seen["quarantine_reason"]), why)
+            self.quarantine = why
+            logger.error("node %d is in quarantine from now on: %s. %s", self.parts.node_id, why, WAY_BACK)
+        if len(self.pending):
+            text = f"this node is in quarantine ({self.quarantine}); the command may or may not be applied"
+            self.pending.fail(lambda _ticket: OutcomeUnknown(text))
+
     def raise_if_failed(self) -> None:
         """Raise why the node has stopped by itself, if it has."""
         if self.failure is not None:
@@ -298,6 +320,8 @@ class Node:
             raise Closed("the replica is closed: it takes no commands and no reads any more")
         if self.failure is not None:
             raise Closed(f"this node has stopped and takes nothing more: {self.failure}") from self.failure
+        if self.quarantine is not None:
+            raise Closed(f"this node is in quarantine and takes no commands: {self.quarantine}. {WAY_BACK}")
 
     # -- commands ------------------------------------------------------------------------------------------
 
@@ -434,13 +458,20 @@ class Node:
             if not self._released:
                 seen = self.parts.engine.glance()
                 leads = bool(seen["is_leader"])
-                tries = seen["is_candidate"] and not seen["leader"]
                 self._note_answers()
                 self._last_look = seen | {
-                    "role": "leader" if leads else "candidate" if tries else "follower",
+                    "role": self._role(seen),
                     "leader": (self.parts.node_id if leads else seen["leader"]) or None,
                 }
         return self._last_look
+
+    @staticmethod
+    def _role(seen: Mapping[str, Any]) -> str:
+        if seen["is_leader"]:
+            return "leader"
+        if seen["is_quarantined"]:
+            return "quarantined"
+        return "candidate" if seen["is_candidate"] and not seen["leader"] else "follower"
 
     def heard(self) -> dict[int, dict[str, int]]:
         """Return what the other members that were heard of late said, by node id."""
@@ -470,6 +501,7 @@ class Node:
             "applied_index": self.applied_index,
             "pending": len(self.pending),
             "fault": None if self.failure is None else str(self.failure),
+            "quarantine": self.quarantine,
         }
 
     # -- closing -------------------------------------------------------------------------------------------
@@ -569,28 +601,6 @@ class Node:
                     "node %d: the disk does not answer; its files stay open until the process ends",
                     self.parts.node_id,
                 )
-
-
-def _fault_error(fault: Any) -> PaxosError:
-    """Return the exception for a reactor's fault ``(code, text)``."""
-    code, text = fault
-    kind: type[PaxosError] = PaxosError
-    if any(word in text for word in ("disk", "log", "sync")):
-        kind = StorageError
-    elif text[:1] == "I" and text[1:2].isdigit():  # it names the invariant, as in "I3: ..."
-        kind = InvariantViolation
-    return kind(f"{text} (fault {code})")
-
-
-def _as_paxos_error(error: BaseException) -> PaxosError:
-    if isinstance(error, PaxosError):
-        return error
-    if isinstance(error, OSError):
-        wrapped: PaxosError = StorageError(f"{type(error).__name__}: {error}")
-    else:
-        wrapped = InvariantViolation(f"{type(error).__name__}: {error}")
-    wrapped.__cause__ = error
-    return wrapped
 
 
 __all__ = ["Node", "Parts", "now_us"]

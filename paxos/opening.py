@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import uuid
 from pathlib import Path
 from random import Random
@@ -10,6 +12,7 @@ from random import Random
 from paxos import failpoints, validation
 from paxos._core.batch import Batcher
 from paxos._core.codec import FrameKind, ValueKind, decode_frame
+from paxos._core.effects import QuarantineReason
 from paxos._core.failpoint import reach
 from paxos._core.reactor import Reactor
 from paxos._core.recovery import recover
@@ -18,9 +21,12 @@ from paxos.engine import Engine
 from paxos.errors import ConfigError, StorageError
 from paxos.membership import Configuration
 from paxos.node import Parts
+from paxos.storage.quarantine import WAY_BACK, Quarantine, write_quarantine
 from paxos.storage.store import Store
 from paxos.transport.zmq_transport import ZmqTransport
 from paxos.types import Config
+
+logger = logging.getLogger("paxos")
 
 BATCH_OVERHEAD_BYTES = 64
 """More than what a batch of one command holds besides the command."""
@@ -55,25 +61,12 @@ def open_parts(
             cluster=cluster,
             first_cluster_id=validation.cluster_id(cluster, first_members),
             config=config,
+            may_observe=len(first_members) > 1,
         )
         undo.callback(store.close)
         identity = store.identity
-        engine = Engine(
-            identity.node_id,
-            identity.cluster_id,
-            store.incarnation,
-            identity.storage_bytes,
-            dict.fromkeys(first_members),
-            config,
-        )
-        _replay(store, engine)
-        if engine.fault_code:
-            raise StorageError(
-                f"{directory}: {engine.fault_text}. Nothing was changed. Do not delete the directory: look at it with "
-                "`paxos log verify`, and replace this node if the others are well"
-            )
+        engine, cold = _recovered(store, first_members, config)
         store.open_log()
-        cold = engine.effects.take_cold()
         logged = _newest_configuration(cold, engine)
         if logged is None and identity.cluster_id != validation.cluster_id(cluster, first_members):
             raise ConfigError(
@@ -95,14 +88,73 @@ def open_parts(
         for frame in cold:
             for intent in parts.control.on_frame(frame, 0):
                 engine.act(intent)
+        if store.quarantine is not None:
+            logger.error(
+                "node %d starts in quarantine: %s. %s", identity.node_id, store.quarantine.why, WAY_BACK
+            )
         undo.pop_all()
         return parts
 
 
-def _replay(store: Store, engine: Engine) -> None:
+def _recovered(store: Store, first_members: dict[int, str], config: Config) -> tuple[Engine, list[bytes]]:
+    """Return an engine with what the log holds, and its cold frames.
+
+    If the log may have lost promises or votes the engine is in quarantine, and the directory says so durably.
+    """
+    nonce = int.from_bytes(os.urandom(8), "little") or 1
+    try:
+        engine = _replay(store, first_members, config, nonce)
+    except StorageError as error:
+        if store.quarantine is not None or not store.wal.is_damaged or store.wal.is_foreign:
+            raise
+        problem = error
+        distrust = Quarantine(int(QuarantineReason.QUARANTINE_DAMAGED), str(store.wal.damage))
+    else:
+        path = store.directory.path
+        if engine.fault_code:
+            problem = StorageError(
+                f"{path}: {engine.fault_text}. Nothing was changed. Do not delete the directory: look at it with "
+                "`paxos log verify`, and replace this node if the others are well"
+            )
+            distrust = Quarantine(int(QuarantineReason.QUARANTINE_DAMAGED), engine.fault_text)
+        elif store.is_rolled_back and store.quarantine is None:
+            problem = StorageError(
+                f"{path}: values had been written behind the present end of the log: it was cut, or restored from an "
+                "older copy. This node must not vote: replace it under a new id"
+            )
+            distrust = Quarantine(
+                int(QuarantineReason.QUARANTINE_LOST), "its log ends before its catalogue does"
+            )
+        else:
+            store.seal()
+            return engine, engine.effects.take_cold()
+    store.distrust(distrust)
+    engine = _replay(store, first_members, config, nonce)
+    cold = engine.effects.take_cold()
+    logged = _newest_configuration(cold, engine)
+    if len(first_members if logged is None else logged.members) == 1:
+        raise problem  # nobody to learn from: nothing is changed
+    store.seal()
+    return engine, cold
+
+
+def _replay(store: Store, first_members: dict[int, str], config: Config, nonce: int) -> Engine:
+    identity = store.identity
+    engine = Engine(
+        identity.node_id,
+        identity.cluster_id,
+        store.incarnation,
+        identity.storage_bytes,
+        dict.fromkeys(first_members),
+        config,
+        nonce=nonce,
+    )
+    if store.quarantine is not None:
+        engine.quarantine(store.quarantine.reason)
     reach("replay.before")
     recover(store.wal, engine)
     reach("replay.after")
+    return engine
 
 
 def _assemble(
@@ -156,6 +208,8 @@ def _assemble(
         control=control,
         log=store.log,
         release=release,
+        quarantine=None if store.quarantine is None else store.quarantine.why,
+        note_quarantine=lambda reason, why: write_quarantine(store.directory.path, Quarantine(reason, why)),
     )
 
 

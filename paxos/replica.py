@@ -316,6 +316,7 @@ class Replica:
                 if peer != parts.node_id
             ),
             fault=None if node.failure is None else str(node.failure),
+            quarantine=node.quarantine,
         )
 
     def inspect(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class Status:
 
     node_id: int
     role: str
-    """``"leader"``, ``"follower"``, ``"candidate"`` or ``"stopped"``."""
+    """``"leader"``, ``"follower"``, ``"candidate"``, ``"quarantined"`` or ``"stopped"``."""
     leader: int | None
     """Node id of the leader that this node follows or is; ``None`` if it knows none."""
     ballot: int
@@ -48,6 +48,8 @@ class Status:
     peers: tuple[PeerStatus, ...]
     fault: str | None
     """Why the node has stopped by itself; ``None`` if it has not."""
+    quarantine: str | None = None
+    """Why the node never votes again with this directory: it only learns and serves what is chosen."""
 
     def __str__(self) -> str:
         leader = "no leader" if self.leader is None else f"leader {self.leader}"
@@ -58,4 +60,6 @@ class Status:
         silent = [peer.node_id for peer in self.peers if not peer.heard]
         if self.leader is None and silent:
             text += f"; not heard: {', '.join(map(str, silent))}"
+        if self.quarantine is not None:
+            text += f"; in quarantine: {self.quarantine}"
         return text if self.fault is None else f"{text}; stopped: {self.fault}"

@@ -15,7 +15,7 @@ Kind = codec.FrameKind
 
 HEADER = Struct("<HBBIHHHHIIQQQQQII")
 PING = Struct("<QQQQIIQ")
-PONG = Struct("<QQQQQQQQIIQ")
+PONG = Struct("<QQQQQQQQIIQQ")
 PROMISE_HEAD = Struct("<QQIIII16s")
 PROMISE_ENTRY = Struct("<QQIIHHI")
 
@@ -70,6 +70,7 @@ class Pong(NamedTuple):
     flags: int
     priority: int
     read_round: int
+    position: int
 
 
 class PromisePage(NamedTuple):

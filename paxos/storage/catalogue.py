@@ -280,6 +280,21 @@ class Catalogue:
         """Return the run with the highest slots."""
         return self._floor(self._slots, b"slots", (1 << 64) - 1)
 
+    def log_end(self) -> int:
+        """Return a position that the log must reach beyond: of the last values that lie here; 0 if nothing does."""
+        try:
+            last = self.last_run()
+        except CatalogueDamaged:
+            return 0
+        if last is None:
+            return 0
+        run = last[1]
+        return max(unpack(run, at).position for at in range(run_length(run))) + 1
+
+    def discard(self, why: str) -> None:
+        """Begin anew: everything is rebuilt from the log."""
+        self._start_over(why)
+
     def run_at_slot(self, slot: int) -> tuple[int, bytes] | None:
         """Return the run that may hold ``slot``."""
         return self._floor(self._slots, b"slots", slot)

@@ -21,8 +21,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from paxos._core.crc32c import checksum
+from paxos._core.effects import QuarantineReason
 from paxos._core.failpoint import reach
 from paxos.errors import ConfigError, StorageError
+from paxos.storage.owner import log_owner
 
 FORMAT_VERSION = 1
 """Version of the layout of the data directory."""
@@ -30,7 +32,19 @@ LMDB_LIB_VERSION = 0
 """LMDB engine of the catalogue: 0.9, whose files every LMDB tool reads."""
 IDENTITY_NAME = "identity.json"
 LOCK_NAME = "lock"
-_OWN_NAMES = frozenset({IDENTITY_NAME, IDENTITY_NAME + ".new", LOCK_NAME, "log", "catalogue", "lost+found"})
+QUARANTINE_NAME = "quarantine.json"
+"""That it exists says that the node of this directory never votes again; see :mod:`paxos.storage.quarantine`."""
+_OWN_NAMES = frozenset(
+    {
+        IDENTITY_NAME,
+        IDENTITY_NAME + ".new",
+        QUARANTINE_NAME + ".new",
+        LOCK_NAME,
+        "log",
+        "catalogue",
+        "lost+found",
+    }
+)
 
 _open_directories: weakref.WeakSet[DataDirectory] = weakref.WeakSet()
 
@@ -106,8 +120,12 @@ def _canonical(fields: dict[str, object]) -> bytes:
     return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _damaged_identity(path: Path) -> StorageError:
-    return StorageError(
+class DamagedIdentity(StorageError):
+    """The file says nothing that can be trusted."""
+
+
+def _damaged_identity(path: Path) -> DamagedIdentity:
+    return DamagedIdentity(
         f"{path} is damaged: this node no longer knows who it is and must not vote. Replace it by a new "
         "node id with an empty directory; keep this one for inspection"
     )
@@ -164,10 +182,14 @@ class DataDirectory:
         cluster: name of the cluster; ``None`` takes the directory's own (``"paxos"`` for a new one).
         first_cluster_id: cluster id of a new directory; ``None`` derives it from the name. Once written it stays.
         create: make a directory that is missing or empty; if false, that is an error.
+        may_observe: open a directory without its log, or without its identity if the log says whose it is, for a
+            node that will only learn; :attr:`distrust` then says what is missing. Needs ``node_id``, ``cluster`` and
+            ``first_cluster_id``.
 
     Attributes:
         identity: see :class:`Identity`.
         is_new: the log does not exist yet; call :meth:`mark_complete` when it does.
+        distrust: a ``QuarantineReason`` and, in words, why this node must never vote; ``None`` if nothing says so.
 
     Raises:
         ConfigError: it belongs to another node or cluster, or holds other files.
@@ -182,8 +204,11 @@ class DataDirectory:
         cluster: str | None = None,
         first_cluster_id: int | None = None,
         create: bool = True,
+        may_observe: bool = False,
     ) -> None:
         self.path = Path(path)
+        self.distrust: tuple[int, str] | None = None
+        self._may_observe = may_observe
         self._first_cluster_id = first_cluster_id
         self._pid = os.getpid()
         self._lock = -1
@@ -211,6 +236,14 @@ class DataDirectory:
             identity = replace(self.identity, complete=True)
             write_atomically(self.path / IDENTITY_NAME, identity.encode())
             self.identity = identity
+
+    def restore_identity(self) -> None:
+        """Write the identity that the log told; the damaged file stays beside it. After the quarantine is durable."""
+        self.check_process()
+        file = self.path / IDENTITY_NAME
+        if file.exists():
+            os.replace(file, file.with_name(IDENTITY_NAME + ".damaged"))
+        write_atomically(file, self.identity.encode())
 
     def check_process(self) -> None:
         """Raise ``StorageError`` in a forked child or after :meth:`close`: neither owns the directory."""
@@ -278,10 +311,17 @@ class DataDirectory:
         try:
             data = file.read_bytes()
         except FileNotFoundError:
-            return self._create(file, node_id, cluster, create)
+            told = self._told_by_log(node_id, cluster, f"{file} was missing")
+            return told or self._create(file, node_id, cluster, create)
         except OSError as error:
             raise StorageError(f"cannot read {file}: {error.strerror}") from error
-        identity = Identity.decode(data, file)
+        try:
+            identity = Identity.decode(data, file)
+        except DamagedIdentity:
+            told = self._told_by_log(node_id, cluster, f"{file} was damaged")
+            if told is None:
+                raise
+            return told
         if node_id is not None and node_id != identity.node_id:
             raise ConfigError(
                 f"{self.path} belongs to node {identity.node_id}, not to node {node_id}: give node "
@@ -293,12 +333,34 @@ class DataDirectory:
                 "directory and the cluster name; a directory never changes its cluster"
             )
         if identity.complete and not self._has_segments():
+            if self._may_observe:
+                self.distrust = (
+                    int(QuarantineReason.QUARANTINE_LOST),
+                    f"the log of node {identity.node_id} was gone",
+                )
+                return identity
             raise StorageError(
                 f"the log of {self.path} is gone, though node {identity.node_id} had one: it may have "
                 "promised what it no longer knows and must not vote. Put the log back, or replace the "
                 "node under a new id"
             )
         return identity
+
+    def _told_by_log(self, node_id: int | None, cluster: str | None, why: str) -> Identity | None:
+        """Return the identity that the segments prove, if it is the one that the caller expects."""
+        owner = log_owner(self.path / "log") if self._may_observe else None
+        if owner is None or cluster is None:
+            return None
+        if (owner.node_id, owner.cluster_id) != (node_id, self._first_cluster_id):
+            return None
+        self.distrust = (int(QuarantineReason.QUARANTINE_IDENTITY), f"{why}; its log told whose it is")
+        return Identity(
+            node_id=owner.node_id,
+            cluster=cluster,
+            cluster_id=owner.cluster_id,
+            storage=str(uuid.UUID(bytes=owner.storage)),
+            complete=True,
+        )
 
     def _create(self, file: Path, node_id: int | None, cluster: str | None, create: bool) -> Identity:
         if self._has_segments():

@@ -18,6 +18,7 @@ from paxos.storage.directory import LOCK_NAME, Identity, read_identity
 
 RECORD_HEAD_BYTES = 72
 _ACCEPT, _CHOSEN = int(RecordKind.RECORD_ACCEPT), int(RecordKind.RECORD_CHOSEN)
+_GAP = 66  # wal_format.RECORD_GAP: the reader's own, where something may be missing
 _BATCH = int(codec.ValueKind.BATCH)
 _RANK_CHOSEN = 1 << 64  # above every ballot
 
@@ -174,7 +175,7 @@ def records(directory: str | os.PathLike[str], *, force: bool = False) -> Iterat
         refuse_if_live(path)
     identity = read_identity(path)
     for step in _steps(_reader(path, identity, keep_going=True), path):
-        yield from step
+        yield from (record for record in step if record.kind != _GAP)
 
 
 def dump(

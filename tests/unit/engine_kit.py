@@ -18,7 +18,7 @@ from paxos.types import Config
 
 CLUSTER = 7
 STEP_US = 1000
-PONG = struct.Struct("<QQQQQQQQIIQ")
+PONG = struct.Struct("<QQQQQQQQIIQQ")
 PING = struct.Struct("<QQQQIIQ")
 HELLO = struct.Struct("<HHI16s")
 KIND = codec.FrameKind
@@ -44,9 +44,9 @@ def hello(sender: int, receiver: int, *, incarnation: int = 1, life: int = 0, an
 def pong(
     sender: int, receiver: int, *, round: int, asker: int = 1, promised: int = 0, leader: int = 0,
     stream: tuple[int, int, int] = (0, 0, 0), chosen: int = 0, flags: int = 8, read_round: int = 0,
-    incarnation: int = 1,
+    incarnation: int = 1, position: int = 0,
 ) -> bytes:  # fmt: skip
-    payload = PONG.pack(round, asker, promised, leader, *stream, chosen, flags, 0, read_round)
+    payload = PONG.pack(round, asker, promised, leader, *stream, chosen, flags, 0, read_round, position)
     return frame(KIND.PONG, sender, receiver, incarnation=incarnation, payload=payload)
 
 

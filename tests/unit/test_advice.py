@@ -8,7 +8,7 @@ from paxos import advice
 from paxos.advice import Advice
 
 MEMBERS = {1: "tcp://127.0.0.1:7001", 2: "tcp://127.0.0.1:7002", 3: "tcp://127.0.0.1:7003"}
-QUIET = {"wrong_cluster": 0, "wrong_storage": 0, "unknown_sender": 0}
+QUIET = dict.fromkeys(advice.STRANGERS, 0)
 
 
 def test_a_forgotten_member_of_the_first_start_is_named(

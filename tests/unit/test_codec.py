@@ -180,6 +180,6 @@ def test_numbers_on_the_wire_are_never_reused() -> None:
         ("ACCEPT_REF", 8), ("ACCEPTED", 9), ("DECIDE", 10), ("NACK", 11), ("FORWARD", 12), ("FETCH", 13),
         ("FETCHED", 14), ("FETCH_CHOSEN", 15), ("CHOSEN", 16), ("CHOSEN_GONE", 17), ("TRANSFER", 18),
         ("RESULT", 19), ("READ_INDEX", 20), ("READ_MARK", 21), ("SNAPSHOT_OFFER", 22), ("SNAPSHOT_CHUNK", 23),
-        ("MEMBER_CHANGE", 24),
+        ("MEMBER_CHANGE", 24), ("REFUSE", 25),
     ]  # fmt: skip
     assert {kind.name: kind.value for kind in codec.ValueKind} == {"NOOP": 1, "BATCH": 2, "CONFIGURATION": 3}

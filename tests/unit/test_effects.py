@@ -31,4 +31,6 @@ def test_record_kinds_in_the_log_are_never_renumbered() -> None:
         "RECORD_MARK": 4,
         "RECORD_INCARNATION": 5,
         "RECORD_TRIM": 6,
+        "RECORD_QUARANTINE": 7,
+        "RECORD_PEER": 8,
     }

@@ -58,7 +58,7 @@ class Advice:
         """
         counters = self._counters()
         for name, advice in STRANGERS.items():
-            if counters[name]:
+            if counters.get(name):
                 known = ", ".join(f"{node}={address}" for node, address in self._members.items())
                 self._warn(name, f"{advice}. Here: cluster {self._cluster!r}, members {known}")
         if seen["leader"] is not None:

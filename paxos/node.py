@@ -277,13 +277,11 @@ class Node:
 
     def _check_quarantine(self) -> None:
         """Notice that this node must never vote again, write it down, and let nobody wait for what it cannot do."""
-        seen = self._last_look
-        if not seen.get("is_quarantined"):
+        if not (seen := self._last_look).get("is_quarantined"):
             return
         if self.quarantine is None:
-            why = str(seen["quarantine"])
+            self.quarantine = why = str(seen["quarantine"])
             self.parts.note_quarantine(int(seen["quarantine_reason"]), why)
-            self.quarantine = why
             logger.error("node %d is in quarantine from now on: %s. %s", self.parts.node_id, why, WAY_BACK)
         if len(self.pending):
             text = f"this node is in quarantine ({self.quarantine}); the command may or may not be applied"
@@ -582,9 +580,7 @@ class Node:
             if thread is not current and thread.is_alive():
                 thread.join(timeout=5.0)
                 if thread.is_alive():
-                    logger.error(
-                        "node %d: %s does not end; is apply() stuck?", self.parts.node_id, thread.name
-                    )
+                    logger.error("%s does not end; is apply() stuck?", thread.name)
         self.check_fault()
         self._fail_pending(self.failure)
         self.applier.end()
@@ -597,10 +593,8 @@ class Node:
                 reach("close.release")
                 self.parts.release(not abrupt and self.failure is None)
             else:
-                logger.error(
-                    "node %d: the disk does not answer; its files stay open until the process ends",
-                    self.parts.node_id,
-                )
+                text = "node %d: the disk does not answer; its files stay open until the process ends"
+                logger.error(text, self.parts.node_id)
 
 
 __all__ = ["Node", "Parts", "now_us"]

@@ -39,7 +39,8 @@ class Clients:
         world = self.world
         if not self.running or self.proposed >= world.parameters.commands:
             return
-        up = [node for node in world.nodes.values() if node.up]
+        # A node in quarantine takes no commands.
+        up = [node for node in world.nodes.values() if node.up and node.id not in world.history.quarantined]
         if up:
             node = world.rng.choice(up)
             for _ in range(world.rng.randint(1, world.parameters.burst_max)):

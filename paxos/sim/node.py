@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from paxos import messages
 from paxos._core import codec
-from paxos._core.effects import ChosenView, RecordView
+from paxos._core.effects import ChosenView, QuarantineReason, RecordView
 from paxos.control import Control
 from paxos.engine import Engine
 from paxos.membership import first_incarnation
@@ -128,7 +128,7 @@ class Node:
         self.clock = Clock(world.now_us, world.rng.randrange(CLOCK_US_MAX), world.drift_ppm(self))
         self.engine = self.build_engine()
         if is_untrusted:
-            self.engine.acceptor_role.quarantine()
+            self.engine.quarantine(int(QuarantineReason.QUARANTINE_DAMAGED))
             world.count("quarantine")
         self.marks = Marks()
         self.recover(records)

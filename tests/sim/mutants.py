@@ -59,7 +59,7 @@ class VotesInQuarantine(Node):
 
     def build_engine(self) -> Engine:
         engine = super().build_engine()
-        engine.acceptor_role.quarantine = lambda: None
+        engine.quarantine = lambda reason: None
         return engine
 
 

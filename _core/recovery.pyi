@@ -1,4 +1,6 @@
 from paxos._core.engine import EngineCore
+from paxos._core.log_reader import LogReader
 from paxos._core.wal import Wal
 
 def recover(wal: Wal, engine: EngineCore) -> int: ...
+def examine(reader: LogReader, engine: EngineCore) -> int: ...

@@ -3,6 +3,7 @@
 from paxos._core.buffer cimport buffer_release
 from paxos._core.effects cimport Record
 from paxos._core.engine cimport EngineCore
+from paxos._core.log_reader cimport LogReader
 from paxos._core.pipeline cimport FAULT_MEMORY
 from paxos._core.wal cimport Wal
 
@@ -21,6 +22,21 @@ cdef int replay_into(EngineCore engine, const Record *record) noexcept nogil:
     if engine.ready.out_of_memory or engine.fault:
         return FAULT_MEMORY
     return 0
+
+
+def examine(LogReader reader not None, EngineCore engine not None) -> int:
+    """Replay a log into the engine as far as ``reader`` goes, without changing anything on disk.
+
+    Returns 0, or the errno that ended it; ``EUCLEAN``: damage that may hide promises.
+    """
+    cdef int status
+    cdef void *context = <void *>engine
+    with nogil:
+        status = reader.run(replay_one, context)
+        reader.release()
+        if status == 0 or reader.keep_going:
+            engine.finish_recovery()
+    return status
 
 
 def recover(Wal wal not None, EngineCore engine not None) -> int:

@@ -89,3 +89,8 @@ cdef class SlotTable:
                     entry.ballot, entry.kind, buffer_bytes(entry.value) if entry.value != NULL else None
                 )
         return out
+
+    def damaged(self) -> list[int]:
+        """Return the slots whose value is not what was written, ascending: they wait for it from a peer."""
+        cdef uint64_t slot
+        return [slot for slot in range(self.base, self.top + 1) if self.get(slot).flags & SLOT_DAMAGED]

@@ -85,9 +85,7 @@ class DamagedLog:
 
     def reader(self, *, keep_going: bool = False) -> LogReader:
         """Return a reader of the log as it lies there now."""
-        return LogReader(
-            self.path, node_id=NODE, cluster=CLUSTER, storage=STORAGE, keep_going=keep_going
-        )
+        return LogReader(self.path, node_id=NODE, cluster=CLUSTER, storage=STORAGE, keep_going=keep_going)
 
     def outcome(self, image: bytes | bytearray) -> str:
         """Put ``image`` in place of the segment and return what a start makes of it.
@@ -121,7 +119,7 @@ class DamagedLog:
     def _check(self, engine: Any) -> None:
         """A node that goes on voting knows all that it had said, or says of a slot that it does not."""
         seen = engine.inspect()
-        if seen["promised"] < max((r.ballot for r in self.acknowledged if r.kind == RecordKind.RECORD_PROMISE)):
+        if seen["promised"] < max(r.ballot for r in self.acknowledged if r.kind == RecordKind.RECORD_PROMISE):
             raise WrongAnswer(f"promised {seen['promised']}")
         if int(self.results["incarnation"] or 0) != 5:
             raise WrongAnswer("incarnation")
@@ -130,11 +128,17 @@ class DamagedLog:
         for slot in {r.slot for r in self.acknowledged if r.kind == RecordKind.RECORD_ACCEPT}:
             if slot <= seen["chosen_upto"] or slot in damaged:
                 continue
-            last = max(r.ballot for r in self.acknowledged if r.slot == slot and r.kind == RecordKind.RECORD_ACCEPT)
+            last = max(
+                r.ballot for r in self.acknowledged if r.slot == slot and r.kind == RecordKind.RECORD_ACCEPT
+            )
             if slot not in held or held[slot][0] < last:
                 raise WrongAnswer(f"the vote for slot {slot} is forgotten")
         for slot, (ballot, _kind, value) in held.items():
-            if value is not None and slot not in damaged and checksum(value) != self.values.get((slot, ballot)):
+            if (
+                value is not None
+                and slot not in damaged
+                and checksum(value) != self.values.get((slot, ballot))
+            ):
                 raise WrongAnswer(f"slot {slot} holds a value that nobody proposed at {ballot}")
         self._check_chosen(engine)
 

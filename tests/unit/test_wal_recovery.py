@@ -147,7 +147,7 @@ def test_k4_a_damaged_segment_head_refuses(disk: Disk) -> None:
         disk.scan(image)
 
 
-def test_h18_a_sync_group_that_was_persisted_out_of_order_is_cut(tmp_path: Path) -> None:
+def test_h18_k1_a_sync_group_that_was_persisted_out_of_order_is_cut(tmp_path: Path) -> None:
     """Ten records in one sync; power fails while it runs; any subset of them may be on the disk."""
 
     def build(wal: WriteAheadLog) -> None:

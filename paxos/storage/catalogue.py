@@ -15,11 +15,13 @@ explicitly and recorded (W9).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import struct
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -199,15 +201,26 @@ class Catalogue:
     def _unseal(self, database: bytes, key: bytes, sealed: bytes) -> bytes:
         value = sealed[: -_CRC.size]
         if len(sealed) < _CRC.size or self._seal(database, key, value) != sealed:
-            (self.path / REBUILD_NAME).touch()
-            raise CatalogueDamaged(
-                f"an entry of the catalogue {self.path} ({database.decode()}, {key.hex()}) fails its "
-                "checksum. The log itself is not affected: restart the node, and it is rebuilt"
-            )
+            raise self._damaged(f"has an entry ({database.decode()}, {key.hex()}) that fails its checksum")
         return value
 
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Turn what LMDB says of pages that make no sense into an error that names the way out (W8)."""
+        try:
+            yield
+        except lmdb.Error as error:
+            raise self._damaged(f"cannot be read ({error})") from error
+
+    def _damaged(self, what: str) -> CatalogueDamaged:
+        with contextlib.suppress(OSError):
+            (self.path / REBUILD_NAME).touch()
+        return CatalogueDamaged(
+            f"the catalogue {self.path} {what}. The log itself is not affected: restart the node, and it is rebuilt"
+        )
+
     def _get_raw(self, database: lmdb._Database, key: bytes) -> bytes | None:
-        with self._gate, self._env().begin(db=database) as transaction:
+        with self._reading(), self._gate, self._env().begin(db=database) as transaction:
             reach("catalogue.read", lmdb.Error)
             value: bytes | None = transaction.get(key)
             return value
@@ -219,7 +232,13 @@ class Catalogue:
     def _floor(self, database: lmdb._Database, name: bytes, number: int) -> tuple[int, bytes] | None:
         """Return the entry with the highest key that is at most ``number``."""
         key = _KEY.pack(number)
-        with self._gate, self._env().begin(db=database) as transaction, transaction.cursor() as cursor:
+        environment = self._env()
+        with (
+            self._reading(),
+            self._gate,
+            environment.begin(db=database) as transaction,
+            transaction.cursor() as cursor,
+        ):
             reach("catalogue.read", lmdb.Error)
             found = (cursor.set_range(key) and (cursor.key() == key or cursor.prev())) or (
                 cursor.key() == b"" and cursor.last()
@@ -228,7 +247,7 @@ class Catalogue:
                 return None
             stored, sealed = bytes(cursor.key()), bytes(cursor.value())
         if len(stored) != _KEY.size:
-            raise CatalogueDamaged(f"a key of the catalogue {self.path} has {len(stored)} bytes")
+            raise self._damaged(f"has a key of {len(stored)} bytes")
         return int(_KEY.unpack(stored)[0]), self._unseal(name, stored, sealed)
 
     def _write(self, entries: dict[tuple[bytes, bytes], bytes]) -> None:
@@ -310,8 +329,18 @@ class Catalogue:
 
     def first_slot(self) -> int:
         """Return the lowest slot, or 0 if there is none."""
-        with self._gate, self._env().begin(db=self._slots) as transaction, transaction.cursor() as cursor:
-            return int(_KEY.unpack(bytes(cursor.key()))[0]) if cursor.first() else 0
+        environment = self._env()
+        with (
+            self._reading(),
+            self._gate,
+            environment.begin(db=self._slots) as transaction,
+            transaction.cursor() as cursor,
+        ):
+            if not cursor.first():
+                return 0
+            key, sealed = bytes(cursor.key()), bytes(cursor.value())
+        self._unseal(b"slots", key, sealed)
+        return int(_KEY.unpack(key)[0])
 
     # --- configurations ---
 

@@ -87,8 +87,13 @@ class DamagedLog:
         """Return a reader of the log as it lies there now."""
         return LogReader(self.path, node_id=NODE, cluster=CLUSTER, storage=STORAGE, keep_going=keep_going)
 
-    def outcome(self, image: bytes | bytearray) -> str:
+    def outcome(self, image: bytes | bytearray, *, end_is_lost: bool = False) -> str:
         """Put ``image`` in place of the segment and return what a start makes of it.
+
+        Args:
+            image: the segment, damaged.
+            end_is_lost: nothing is left of all that was written behind some point. On its own a node cannot tell
+                that from a log which ended there; members that remember more of it refuse it (S4).
 
         Raises:
             WrongAnswer: of anything but what the log had been told.
@@ -96,15 +101,19 @@ class DamagedLog:
         with open(self.file, "r+b") as file:
             file.truncate(len(image))
             file.write(image)
-        return self.look()
+        return self.look(end_is_lost=end_is_lost)
 
-    def look(self) -> str:
+    def look(self, *, end_is_lost: bool = False) -> str:
         """Return what a start makes of the log as it lies there now."""
         engine = new_engine()
         reader = self.reader()
         status = examine(reader, engine)
         if status == 0:
-            self._check(engine)
+            if end_is_lost:
+                self._check_values(engine)
+                return "rolled back: members that remember refuse it"
+            self._check_memory(engine)
+            self._check_values(engine)
             return self._name(engine, reader)
         if status != errno.EUCLEAN:
             return f"clean stop: {os.strerror(status)}"
@@ -116,7 +125,7 @@ class DamagedLog:
         self._check_chosen(engine)
         return "quarantined"
 
-    def _check(self, engine: Any) -> None:
+    def _check_memory(self, engine: Any) -> None:
         """A node that goes on voting knows all that it had said, or says of a slot that it does not."""
         seen = engine.inspect()
         if seen["promised"] < max(r.ballot for r in self.acknowledged if r.kind == RecordKind.RECORD_PROMISE):
@@ -133,7 +142,10 @@ class DamagedLog:
             )
             if slot not in held or held[slot][0] < last:
                 raise WrongAnswer(f"the vote for slot {slot} is forgotten")
-        for slot, (ballot, _kind, value) in held.items():
+
+    def _check_values(self, engine: Any) -> None:
+        damaged = set(engine.acceptor_role.slots.damaged())
+        for slot, (ballot, _kind, value) in engine.acceptor_role.slots.held().items():
             if (
                 value is not None
                 and slot not in damaged
@@ -181,7 +193,9 @@ class DamagedLog:
         size = len(self.image)
         for start in starts:
             for tail in (bytes(size - start), b"\xff" * (size - start), self.rng.randbytes(size - start)):
-                found[self.outcome(self.image[:start] + tail)] += 1
+                # The newest record says that all before it were synced; alone it is a torn tail.
+                lost = start < self.claim & 0xFFFFFFFF
+                found[self.outcome(self.image[:start] + tail, end_is_lost=lost)] += 1
         return found
 
     def misplaced(self, count: int) -> Counter[str]:

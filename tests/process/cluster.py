@@ -19,6 +19,8 @@ from typing import Any
 from paxos.cli.processes import free_ports
 
 ROOT = Path(__file__).parents[2]
+TIMES = int(os.environ.get("PAXOS_PROCESS", "1"))
+"""The process tests do so many times as much as in CI."""
 WAIT_S = 60.0
 """How long anything may take on a machine that is busy with something else."""
 ANSWER_S = 30.0

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.cluster import Cluster
+from tests.process.cluster import TIMES, Cluster
 from tests.process.kills import Killer
 from tests.process.workload import Clients
 
-KILLS = 50
+KILLS = 50 * TIMES
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(300 * TIMES)
 def test_g1_f3_kill_9_again_and_again(seed: int, tmp_path: Path) -> None:
     with Cluster(tmp_path, config={"segment_bytes": 64 << 10}) as cluster:
         cluster.start()

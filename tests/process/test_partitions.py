@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Iterator
@@ -10,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.cluster import Cluster, Node
+from tests.process.cluster import TIMES, Cluster, Node
 from tests.process.proxy import Links
 from tests.process.workload import Clients
 
-FLAPS = int(os.environ.get("PAXOS_FLAPS", "6"))
+FLAPS = 6 * TIMES
 FLAP_S = 1.0
 PROGRESS = 15
 
@@ -128,6 +127,7 @@ def test_l3_chained(three: Arena, mode: str) -> None:
     assert max(node.status()["ballot"] for node in cluster.living) == ballot, "nobody goes on trying"
 
 
+@pytest.mark.timeout(300 * TIMES)
 def test_f2_links_that_come_and_go(three: Arena) -> None:
     """One second without, one second with; what is lost changes each time."""
     _cluster, links, clients = three

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import signal
 import time
@@ -12,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.cluster import Cluster, Node
+from tests.process.cluster import TIMES, Cluster, Node
 from tests.process.workload import Clients
 
-PAUSES = int(os.environ.get("PAXOS_PAUSES", "12"))
+PAUSES = 12 * TIMES
 LONG_S = 3.0
 SHORT_S = (0.05, 0.6)
 
@@ -30,6 +29,7 @@ def stopped(node: Node) -> Iterator[None]:
         node.signal(signal.SIGCONT)
 
 
+@pytest.mark.timeout(300 * TIMES)
 def test_r1_f5_a_leader_that_stood_still_answers_nothing_old(tmp_path: Path) -> None:
     chance = random.Random(5)
     with Cluster(tmp_path) as cluster:

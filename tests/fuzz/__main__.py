@@ -1,15 +1,17 @@
 """``python -m tests.fuzz TARGET``: hostile bytes for as long as one likes, guided by coverage (``make fuzz``).
 
-Atheris must be installed (``pip install atheris``); what follows the target goes to libFuzzer: ``-max_total_time=600``,
-``-runs=100000``, a directory for the corpus. A finding is written to a file; give that file to run it again.
+Atheris must be installed (``pip install atheris``). What follows the target goes to libFuzzer:
+``-max_total_time=600``, ``-runs=100000``, a directory for the corpus. Without one the corpus is kept in
+``build/fuzz/TARGET``, and later runs go on from there. A finding is written to ``build/fuzz``; give that file in
+the place of a corpus to run it again.
 """
 
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 
+CORPORA = Path(__file__).parents[2] / "build" / "fuzz"
 NAMES = ("decoders", "frame", "wal", "identity", "catalogue")
 
 
@@ -36,14 +38,15 @@ def main() -> None:
     with atheris.instrument_imports(include=["paxos", "tests"]):
         from tests.fuzz import targets
     target = sys.argv[1]
-    with tempfile.TemporaryDirectory(prefix="fuzz-seeds-") as name:
+    options = [f"-artifact_prefix={CORPORA}/", *(option for option in sys.argv[2:] if option.startswith("-"))]
+    corpora = [option for option in sys.argv[2:] if not option.startswith("-")]
+    if not corpora:
+        corpora = [str(CORPORA / target)]
+        Path(corpora[0]).mkdir(parents=True, exist_ok=True)
         for number, data in enumerate(seeds(target)):
-            (Path(name) / str(number)).write_bytes(data)
-        found = [option for option in sys.argv[2:] if not option.startswith("-")]
-        options = [option for option in sys.argv[2:] if option.startswith("-")]
-        fresh = tempfile.mkdtemp(prefix="fuzz-corpus-") if not found else None
-        atheris.Setup([sys.argv[0], *options, *([fresh, name] if fresh else found)], targets.TARGETS[target])
-        atheris.Fuzz()
+            (Path(corpora[0]) / f"seed-{number}").write_bytes(data)
+    atheris.Setup([sys.argv[0], *options, *corpora], targets.TARGETS[target])
+    atheris.Fuzz()
 
 
 if __name__ == "__main__":

@@ -195,6 +195,7 @@ cdef packed struct RoundSummary:
     uint32_t flags           # RoundFlag
     uint16_t best_peer       # who told best_chosen
     uint16_t heard           # members heard, this node included
+    uint64_t patience_us     # how long answers are waited for at present
 
 # The value of a BATCH slot: this head, then `count` commands, each a uint32 length and its bytes. Tickets
 # number the commands of one (origin, incarnation) 1, 2, 3 ... so that a batch that was proposed twice is

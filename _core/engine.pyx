@@ -182,7 +182,7 @@ cdef class EngineCore(ReadingCore):
             # An answer about reads is no answer of a heartbeat round: elections and resends go on as without it.
             self._on_read_answer(header, &pong)
             return
-        all_answered = self.heartbeat.on_pong(header, &pong)
+        all_answered = self.heartbeat.on_pong(header, &pong, self.now_us)
         if self.proposer.ballot != BALLOT_NONE and pong.asker == self.peers.incarnation:
             if pong.stream_ballot == self.proposer.ballot:
                 self._on_accepted(header.sender, pong.stream_ballot, pong.stream_upto)
@@ -349,8 +349,8 @@ cdef class EngineCore(ReadingCore):
                 self.progress_upto = self.learner.chosen_upto
             if (
                 self.heartbeat.followed_above > self.proposer.ballot   # a later leader works: follow it [h20]
-                or self.now_us > self.heartbeat.last_connected_us + self.heartbeat.election_timeout_us
-                or self.now_us > self.progress_us + self.heartbeat.election_timeout_us
+                or self.now_us > self.heartbeat.last_connected_us + self.heartbeat.grace_us()
+                or self.now_us > self.progress_us + self.heartbeat.grace_us()
             ):
                 self._stop_leading()
             elif self.heartbeat.promised_above != BALLOT_NONE:

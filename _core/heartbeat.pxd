@@ -9,6 +9,9 @@ from paxos._core.effects cimport Ready
 from paxos._core.peers cimport Peers
 from paxos._core.quorum cimport MEMBERS_MAX
 
+cdef enum:
+    ROUNDS_REMEMBERED = 64    # whose late answers still tell how slow the members are
+
 cdef struct Answer:
     bint counted              # a Pong of this round and of our incarnation
     uint32_t flags
@@ -27,6 +30,9 @@ cdef class HeartbeatCore:
     cdef readonly uint64_t round
     cdef readonly bint round_is_open
     cdef uint64_t opened_us
+    cdef uint64_t opened_at[ROUNDS_REMEMBERED]
+    # How long answers took of late, a hanging disk or a slow link at either end included; decays.
+    cdef readonly uint64_t slow_us
     cdef readonly uint64_t period_us
     cdef readonly uint64_t election_timeout_us
     cdef readonly uint32_t priority
@@ -36,6 +42,7 @@ cdef class HeartbeatCore:
     cdef readonly bint is_happy
     cdef readonly bint is_candidate
     cdef readonly uint64_t leader           # ballot of the leader that is followed; 0 if none
+    cdef readonly bint leader_is_new        # ... and it was first heard of after the last round had closed
     cdef readonly uint64_t last_connected_us
     cdef readonly uint64_t best_chosen
     cdef readonly uint16_t best_peer
@@ -49,12 +56,18 @@ cdef class HeartbeatCore:
     cdef bint own_votes                     # not in quarantine, disk moving, space left
 
     cdef bint _expected_answered(self) noexcept nogil
+    cdef bint _enough_answered(self) noexcept nogil
+    cdef void _measure(self, uint64_t round, uint64_t now_us) noexcept nogil
+    # How long a round may stay open for answers that its conclusions need.
+    cdef uint64_t patience_us(self) noexcept nogil
+    # How long a leader may go on without a quorum, or without anything being chosen.
+    cdef uint64_t grace_us(self) noexcept nogil
     # True if a round must be opened or closed now.
     cdef bint is_due(self, uint64_t now_us) noexcept nogil
     cdef uint64_t next_due_us(self) noexcept nogil
     cdef void open_round(self, uint64_t now_us) noexcept nogil
     # Count an answer; True if all members have answered now.
-    cdef bint on_pong(self, const FrameHeader *header, const PongPayload *pong) noexcept nogil
+    cdef bint on_pong(self, const FrameHeader *header, const PongPayload *pong, uint64_t now_us) noexcept nogil
     cdef void close_round(self, uint64_t now_us) noexcept nogil
     # A frame at `ballot` came from its leader: follow without waiting for the next round.
     cdef void follow(self, uint64_t ballot) noexcept nogil

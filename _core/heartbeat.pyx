@@ -1,7 +1,8 @@
 """Heartbeat rounds and election by quorum-connectivity.
 
 A node asks everyone every ``period_us``; a round closes when all have answered, after one period when all
-who answered of late have, and after three in any case. At its close the node knows whom it *heard*, and from that alone:
+who answered of late have, and after three in any case; only where the answers of late took longer, it waits longer
+for a quorum and for the leader that is followed. At its close the node knows whom it *heard*, and from that alone:
 
 * connected: a quorum of those heard votes;
 * happy: it leads and is connected, or it heard the leader that it follows say that it is connected;
@@ -15,6 +16,8 @@ from paxos._core.codec cimport PONG_CONNECTED, PONG_HAPPY, PONG_LEADS, PONG_VOTE
 
 cdef enum:
     ROUND_PERIODS_MAX = 3
+    PATIENCE_TIMEOUTS_MAX = 8    # however slow disks and links are, a dead leader is missed after so many timeouts
+    SLOW_DECAY_ROUNDS = 64
 
 
 cdef class HeartbeatCore:
@@ -46,9 +49,43 @@ cdef class HeartbeatCore:
         return now_us >= self.next_due_us()
 
     cdef uint64_t next_due_us(self) noexcept nogil:
-        if self.round_is_open and not self._expected_answered():
+        if not self.round_is_open or self._expected_answered():
+            return self.opened_us + self.period_us
+        if self._enough_answered():
             return self.opened_us + ROUND_PERIODS_MAX * self.period_us
-        return self.opened_us + self.period_us
+        return self.opened_us + self.patience_us()
+
+    cdef uint64_t patience_us(self) noexcept nogil:
+        cdef uint64_t least = ROUND_PERIODS_MAX * self.period_us
+        cdef uint64_t wanted = min(self.slow_us + self.slow_us // 2, PATIENCE_TIMEOUTS_MAX * self.election_timeout_us)
+        return max(least, wanted)
+
+    cdef uint64_t grace_us(self) noexcept nogil:
+        # A value needs the leader's sync and a follower's, and that one may be busy with an earlier one.
+        if self.patience_us() == ROUND_PERIODS_MAX * self.period_us:
+            return self.election_timeout_us
+        return max(self.election_timeout_us, 2 * self.patience_us())
+
+    cdef void _measure(self, uint64_t round, uint64_t now_us) noexcept nogil:
+        """An answer to `round` has come, perhaps long after that was closed."""
+        cdef uint64_t took_us
+        if round > self.round or self.round - round >= ROUNDS_REMEMBERED:
+            return
+        took_us = now_us - self.opened_at[round % ROUNDS_REMEMBERED]
+        if took_us > self.slow_us:
+            self.slow_us = took_us
+
+    cdef bint _enough_answered(self) noexcept nogil:
+        """Tell whether a quorum has answered that votes, and the leader that is followed."""
+        cdef int i, voters = self.own_votes
+        cdef uint64_t leader_node = self.leader & 0xFFFF
+        cdef bint leader_heard = self.leader == BALLOT_NONE or leader_node == self.peers.node_id
+        for i in range(self.peers.count):
+            if i == self.peers.own or not self.answers[i].counted:
+                continue
+            voters += (self.answers[i].flags & PONG_VOTES) != 0
+            leader_heard = leader_heard or self.peers.items[i].node_id == leader_node
+        return leader_heard and voters >= max(self.peers.prepare_size, self.peers.accept_size)
 
     cdef bint _expected_answered(self) noexcept nogil:
         cdef int i
@@ -61,9 +98,11 @@ cdef class HeartbeatCore:
         self.round += 1
         self.round_is_open = True
         self.opened_us = now_us
+        self.opened_at[self.round % ROUNDS_REMEMBERED] = now_us
+        self.slow_us -= self.slow_us // SLOW_DECAY_ROUNDS
         memset(self.answers, 0, sizeof(self.answers))
 
-    cdef bint on_pong(self, const FrameHeader *header, const PongPayload *pong) noexcept nogil:
+    cdef bint on_pong(self, const FrameHeader *header, const PongPayload *pong, uint64_t now_us) noexcept nogil:
         cdef int place = self.peers.place(header.sender)
         cdef Answer *answer
         cdef int i, counted = 0
@@ -71,6 +110,7 @@ cdef class HeartbeatCore:
         if place < 0 or place == self.peers.own or pong.asker != self.peers.incarnation:
             return False
         self.expected[place] = True
+        self._measure(pong.round, now_us)
         if pong.round != self.round or not self.round_is_open:
             return False
         answer = &self.answers[place]
@@ -91,6 +131,7 @@ cdef class HeartbeatCore:
         cdef int within_ballot = 0
         cdef Answer *answer
         self.round_is_open = False
+        self.leader_is_new = False
         self.votes = self.own_votes
         self.heard = 0
         self.best_chosen = 0
@@ -144,6 +185,7 @@ cdef class HeartbeatCore:
     cdef void follow(self, uint64_t ballot) noexcept nogil:
         if ballot > self.leader:
             self.leader = ballot
+            self.leader_is_new = True
 
     cdef uint32_t flags(self) noexcept nogil:
         cdef uint32_t flags = 0

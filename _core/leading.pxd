@@ -10,6 +10,7 @@ cdef class LeadingCore(PipelineCore):
     cdef void on_intent(self, Intent *intent) noexcept nogil
 
     cdef void _campaign(self, const Intent *intent) noexcept nogil
+    cdef bint _somebody_leads(self) noexcept nogil
     cdef void _lead(self, Intent *intent) noexcept nogil
     cdef void _trim(self, uint64_t upto) noexcept nogil
     cdef void _install(self, const Intent *intent) noexcept nogil

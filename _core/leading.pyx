@@ -60,6 +60,7 @@ cdef class LeadingCore(PipelineCore):
             or intent.ballot <= self.proposer.last_led
             or self.acceptor.is_quarantined
             or self.peers.own < 0
+            or (intent.ballot > self.acceptor.promised and self._somebody_leads())
         ):
             self.count.stale_intents += 1
             return
@@ -78,6 +79,18 @@ cdef class LeadingCore(PipelineCore):
             outgoing.payload = NULL
             header_seal(&outgoing.header, NULL, 0)
             self.ready.add_after_sync(&outgoing)    # the own promise is durable before anyone hears of it
+
+    cdef bint _somebody_leads(self) noexcept nogil:
+        """Tell whether another node leads as far as is known *now*: a candidate looks again before it starts."""
+        if ballot_node(self.heartbeat.leader) == self.peers.node_id or self.heartbeat.leader < self.acceptor.promised:
+            return False
+        if (
+            self.acceptor.transfer_heir == self.peers.node_id and self.acceptor.transfer_ballot != BALLOT_NONE
+            and self.acceptor.promised <= self.acceptor.transfer_ballot
+        ):
+            return False
+        # A leader that has just opened its stream was not there when the last round closed.
+        return self.heartbeat.leader != BALLOT_NONE and (self.heartbeat.is_happy or self.heartbeat.leader_is_new)
 
     cdef void _lead(self, Intent *intent) noexcept nogil:
         cdef uint64_t first = self.learner.chosen_upto + 1

@@ -289,6 +289,7 @@ cdef class PipelineCore:
         summary.flags = flags
         summary.best_peer = self.heartbeat.best_peer
         summary.heard = <uint16_t>self.heartbeat.heard
+        summary.patience_us = self.heartbeat.patience_us()
         header = self.peers.header(ROUND_CLOSED, self.peers.node_id)
         header.detail = wanted      # 1: no round has closed, a burst of chosen values has come to its end
         payload = buffer_copy(&summary, sizeof(summary))

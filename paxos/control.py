@@ -32,7 +32,7 @@ from paxos.types import Config
 if TYPE_CHECKING:
     from random import Random
 
-_SUMMARY = struct.Struct("<QQQQQQQIHH")
+_SUMMARY = struct.Struct("<QQQQQQQIHHQ")
 
 
 class ChosenReader(Protocol):
@@ -173,7 +173,7 @@ class Control:
             return []  # the ballots are used up: refusing is the only safe answer (P12)
         self._promised = ballot
         self.proposer.start_phase_1(ballot, frozenset(self.members), needs_all=self.config_slot == 0)
-        self._attempt_until_us = now_us + self._attempt_us_max
+        self._attempt_until_us = now_us + self.election.attempt_us(self._attempt_us_max)
         self._resend_at_us = now_us + self._retry_us
         return [Campaign(ballot=ballot, from_slot=self._chosen_upto + 1)]
 
@@ -274,9 +274,10 @@ class Control:
     # ---- rounds and catch-up -----------------------------------------------------------------------------
 
     def _on_round_closed(self, fields: dict[str, int], payload: bytes, now_us: int) -> list[Intent]:
-        _round, promised, chosen, ballot, leader, best, config_slot, flags, peer, _heard = _SUMMARY.unpack(
-            payload
+        _round, promised, chosen, ballot, leader, best, config_slot, flags, peer, _heard, patience_us = (
+            _SUMMARY.unpack(payload)
         )
+        self.election.patience_us = patience_us
         self._promised = max(self._promised, promised)
         self._chosen_upto = max(self._chosen_upto, chosen)
         self._led_ballot = ballot

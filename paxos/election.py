@@ -26,6 +26,9 @@ class Election:
     Args:
         config: ``backoff_ms_max``, ``heartbeat_ms`` and ``priority`` are used.
         random: injected, so that a simulated run can be repeated.
+
+    Attributes:
+        patience_us: how long the rounds wait for answers at present, as the last summary told.
     """
 
     def __init__(self, config: Config, random: Random) -> None:
@@ -35,7 +38,20 @@ class Election:
         self._priority = config.priority
         self._failures = 0
         self._not_before_us = 0
+        self.patience_us = 0
         self.deadline_us: int | None = None
+
+    def attempt_us(self, least_us: int) -> int:
+        """Return how long the next attempt may take: longer where answers were slow, and after failures.
+
+        An attempt needs the sync of this node and then that of its peers, each of which may have to end another
+        one first.
+        """
+        return max(least_us * (1 + self._failures), 2 * self.patience_us)
+
+    def _round_seen_us(self) -> int:
+        """Return the time after which a round that began later has closed."""
+        return max(ROUND_SEEN_PERIODS * self._heartbeat_us, self._heartbeat_us + self.patience_us)
 
     def on_round(self, may_try: bool, is_happy: bool, now_us: int) -> None:
         """Take in how a heartbeat round ended."""
@@ -52,7 +68,7 @@ class Election:
         Where a member is cut off, a round takes three periods, and the next one begins up to one later: until
         then this node would still believe that nobody leads, and depose the new leader.
         """
-        self._not_before_us = max(self._not_before_us, now_us + ROUND_SEEN_PERIODS * self._heartbeat_us)
+        self._not_before_us = max(self._not_before_us, now_us + self._round_seen_us())
         if self.deadline_us is not None:
             self.deadline_us = self._not_before_us + self._draw()
 
@@ -63,7 +79,7 @@ class Election:
         new leader would depose itself.
         """
         self.deadline_us = None
-        self._not_before_us = max(self._not_before_us, now_us + ROUND_SEEN_PERIODS * self._heartbeat_us)
+        self._not_before_us = max(self._not_before_us, now_us + self._round_seen_us())
 
     def on_failed(self, now_us: int) -> None:
         """An own attempt failed: wait longer before the next."""

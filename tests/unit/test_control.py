@@ -20,7 +20,7 @@ from paxos.types import Config
 from tests.unit.engine_kit import CLUSTER, AppliedLog, frame, storage_of
 from tests.unit.test_proposer import page
 
-SUMMARY = struct.Struct("<QQQQQQQIHH")
+SUMMARY = struct.Struct("<QQQQQQQIHHQ")
 CANDIDATE, HAPPY, LAGGING, ALL, LEADS = (
     RoundFlag.ROUND_CANDIDATE,
     RoundFlag.ROUND_HAPPY,
@@ -52,7 +52,8 @@ class Rig:
         known = {"promised": 0, "chosen": 0, "ballot": 0, "leader": 0, "best": 0, "config": 0, "peer": 0}
         v = known | fields
         data = SUMMARY.pack(
-            1, v["promised"], v["chosen"], v["ballot"], v["leader"], v["best"], v["config"], flags, v["peer"], 3
+            1, v["promised"], v["chosen"], v["ballot"], v["leader"], v["best"], v["config"], flags, v["peer"], 3,
+            v.get("patience", 0),
         )  # fmt: skip
         return self.frame(FrameKind.ROUND_CLOSED, payload=data)
 

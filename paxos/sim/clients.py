@@ -14,12 +14,13 @@ class Clients:
     """Proposes at a random pace; the outcome of a command is what its origin applies under its ticket.
 
     Attributes:
-        proposed: commands handed to some node so far.
+        proposed: commands handed to some node so far; `proposed_us`: and when.
     """
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.proposed = 0
+        self.proposed_us: dict[bytes, int] = {}
         self.running = False
 
     def start(self) -> None:
@@ -54,6 +55,7 @@ class Clients:
         self.proposed += 1
         padding = self.world.rng.randint(0, self.world.parameters.command_bytes_max)
         command = b"%d@%d." % (self.proposed, node.id) + b"x" * padding
+        self.proposed_us[command] = self.world.now_us
         node.submit(command)
         self.world.trace_event("propose", node.id, command=self.proposed)
         return command

@@ -7,6 +7,7 @@ gone: that is what "chosen" means (I3 is a statement about history, not about th
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -149,7 +150,8 @@ class History:
         opens: (node, ballot) to the stream starts that the leader of that ballot sent to it.
         submitted: (origin, incarnation) to the commands in ticket order.
         log: what every node must apply: slot 1 is ``log[0]``.
-        acknowledged: command to its index, as its proposer was told.
+        acknowledged: command to its index, as its proposer was told; `acknowledged_us`: and when, first.
+        time: tells the virtual time.
         votes_ever: node to slot to {ballot: value}: every durable vote of the bound storage, readable or not.
         quarantined: nodes whose disk cannot be trusted: they may only learn.
         foreign: nodes that started from another storage than the one that was bound: nothing of theirs counts.
@@ -181,6 +183,8 @@ class History:
         self.tickets: dict[int, tuple[int, int]] = {}
         self.commands_applied: set[bytes] = set()
         self.acknowledged: dict[bytes, int] = {}
+        self.acknowledged_us: dict[bytes, int] = {}
+        self.time: Callable[[], int] = int
         self.applied_upto = dict.fromkeys(members, 0)
         self.events: Counter[str] = Counter()
         self.snapshots = dict.fromkeys(members, 0)
@@ -192,6 +196,11 @@ class History:
             if self.log[at - 1].held[0] == CONFIGURATION:
                 return at, self.log[at - 1].held[1]
         return 0, b""
+
+    def acknowledge(self, command: bytes, index: int) -> None:
+        """Note that the proposer of ``command`` was told its index."""
+        self.acknowledged[command] = index
+        self.acknowledged_us.setdefault(command, self.time())
 
     def is_proposal_new(self, slot: int, ballot: int) -> bool:
         """Return True until a value was seen for this slot and ballot."""

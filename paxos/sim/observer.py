@@ -172,7 +172,7 @@ class Observer:
         origin, its_incarnation, _first, commands = codec.decode_batch(entry.held[1])
         if (origin, its_incarnation) == (node, incarnation):
             for offset, command in enumerate(commands):
-                self.history.acknowledged[bytes(command)] = entry.first_index + offset
+                self.history.acknowledge(bytes(command), entry.first_index + offset)
 
     def on_applied(self, node: int, incarnation: int, chosen: ChosenView, value: bytes) -> None:
         """Check one slot that ``node`` hands to its state machine."""
@@ -191,4 +191,4 @@ class Observer:
             for offset, command in enumerate(
                 history.submitted[node, incarnation][first : first + chosen.count]
             ):
-                history.acknowledged[command] = chosen.index + offset
+                history.acknowledge(command, chosen.index + offset)

@@ -162,6 +162,27 @@ class Scenario:
         """Return True when all commands were acknowledged at their proposers."""
         return all(command in self.world.history.acknowledged for command in commands)
 
+    def load(self, ms: float, every_ms: float = 10, at: Iterable[int] | None = None) -> list[bytes]:
+        """Propose one command at each of some nodes, again and again for a while; return the commands."""
+        nodes = list(at) if at is not None else self.members
+        commands: list[bytes] = []
+        end_us = self.world.now_us + int(ms * 1000)
+        while self.world.now_us < end_us:
+            for id in nodes:
+                if self.node(id).up:
+                    commands += self.propose(id)
+            self.run(every_ms)
+        return commands
+
+    def latencies_ms(self, commands: Iterable[bytes]) -> list[float]:
+        """Return how long the acknowledged ones of ``commands`` took, shortest first."""
+        began, ended = self.world.clients.proposed_us, self.world.history.acknowledged_us
+        return sorted((ended[command] - began[command]) / 1000 for command in commands if command in ended)
+
+    def elections(self) -> int:
+        """Return how often the nodes that are up have become leader in their present lives."""
+        return sum(n.engine.counters()["elections"] for n in self.world.nodes.values() if n.up)
+
     def wait_committed(self, commands: list[bytes], within_ms: float = 5_000) -> None:
         """Run until all commands are acknowledged."""
         self.wait(lambda: self.is_committed(commands), within_ms, f"the commit of {len(commands)} commands")

@@ -54,6 +54,7 @@ class World:
         self._sequence = 0
         members = list(range(1, parameters.nodes + 1))
         self.history = History(members)
+        self.history.time = lambda: self.now_us
         self.observer = Observer(self.history)
         self.damage = Damage(self)
         self.network = self.network_class(self)

@@ -13,7 +13,7 @@ from paxos.sim.world import World
 from tests.sim import mutants
 from tests.sim.mutants import world_with
 
-SEEDS = range(40)
+SEEDS = range(160)
 
 MUTANTS: dict[str, tuple[type[World], set[str]]] = {
     "sends_before_sync": (world_with(node=mutants.SendsBeforeSync), {"I6", "I7"}),

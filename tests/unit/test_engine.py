@@ -280,6 +280,31 @@ def test_acknowledgements_that_come_after_the_slots_were_let_go_open_the_stream_
     assert cluster[leader].ballot == ballot
 
 
+def promise_in_vain(cluster: Cluster, loser: int) -> int:
+    """Let a node that hears nobody promise a ballot of its own that nobody else hears of; return it."""
+    cluster.drop = lambda f: loser in (f["sender"], f["receiver"])
+    cluster.run(300)
+    above = ballots.next_above(cluster[loser].promised, loser)
+    cluster[loser].engine.act(Campaign(ballot=above, from_slot=1))
+    cluster.run(5)
+    assert cluster[loser].promised == above
+    cluster.drop = lambda _: False
+    return above
+
+
+def test_l5_a_candidate_looks_again_before_it_starts() -> None:
+    """An attempt that was planned before a leader was heard is dropped: it would only depose that leader."""
+    cluster = Cluster(3)
+    leader = cluster.lead()
+    cluster.run(100)
+    late = leader % 3 + 1
+    before = cluster[late].promised
+    cluster[late].engine.act(Campaign(ballot=ballots.next_above(before, late), from_slot=1))
+    cluster.run(500)
+    assert cluster[late].promised == before
+    assert cluster.leaders == [leader]
+
+
 def test_h20_a_leader_that_hears_a_later_leader_follows_it() -> None:
     """Section 4: who leads b and hears a leader above b stops at the close of the round; it does not fight back."""
     node, _ = leading()
@@ -497,11 +522,7 @@ def test_h20_a_member_that_promised_more_is_taken_back() -> None:
     cluster = Cluster(3)
     leader = cluster.lead()
     loser, other = (n for n in (1, 2, 3) if n != leader)
-    cluster.drop = lambda f: f["kind"] == KIND.PREPARE
-    above = ballots.next_above(cluster[loser].promised, loser)
-    cluster[loser].engine.act(Campaign(ballot=above, from_slot=1))
-    cluster.run(5)
-    cluster.drop = lambda _: False
+    promise_in_vain(cluster, loser)
     cluster.run(500)
     cluster.crash(other)
     cluster.until(lambda: any(cluster[n].engine.room for n in cluster.leaders))
@@ -514,11 +535,7 @@ def test_h20_a_member_that_promised_more_is_taken_back_while_nothing_is_proposed
     cluster = Cluster(3)
     leader = cluster.lead()
     loser = leader % 3 + 1
-    cluster.drop = lambda f: f["kind"] == KIND.PREPARE
-    above = ballots.next_above(cluster[loser].promised, loser)
-    cluster[loser].engine.act(Campaign(ballot=above, from_slot=1))
-    cluster.run(5)
-    cluster.drop = lambda _: False
+    above = promise_in_vain(cluster, loser)
     cluster.run(1000)
     assert cluster.leaders == [leader] and cluster[leader].ballot > above
     assert {cluster[n].engine.inspect()["leader_ballot"] for n in (1, 2, 3)} == {cluster[leader].ballot}

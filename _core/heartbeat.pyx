@@ -185,7 +185,7 @@ cdef class HeartbeatCore:
     cdef void follow(self, uint64_t ballot) noexcept nogil:
         if ballot > self.leader:
             self.leader = ballot
-            self.leader_is_new = True
+            self.leader_is_new = self.round != 0      # the close of a round ends it; by hand there may be none
 
     cdef uint32_t flags(self) noexcept nogil:
         cdef uint32_t flags = 0

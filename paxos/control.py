@@ -224,12 +224,26 @@ class Control:
             return []
         if fields["sender"] == self.node_id:
             self._chosen_upto = max(self._chosen_upto, fields["mark"])
+        self._note_progress(now_us)
+        if not self.proposer.promises[fields["sender"]].is_complete:
+            return []  # it counts as a whole or not at all: looking at every slot after every page takes for ever
         return self._conclude(now_us)
+
+    def _note_progress(self, now_us: int) -> None:
+        """Phase 1 moves: do not ask for everything again, and do not give up while it does.
+
+        To ask again means new reports from all members, which replace what has come of the older ones.
+        """
+        self._resend_at_us = max(self._resend_at_us, now_us + self._retry_us)
+        self._attempt_until_us = max(self._attempt_until_us, now_us + self._attempt_us_max)
 
     def _on_fetched(self, fields: dict[str, int], value: bytes, now_us: int) -> list[Intent]:
         status, kind = fields["detail"] >> 8, fields["detail"] & 0xFF
         if status == FetchStatus.FETCH_OK:
             self.proposer.on_fetched(fields["slot"], fields["ballot"], kind, value)
+            self._note_progress(now_us)
+            if self.proposer.misses_values:
+                return []
         elif status == FetchStatus.FETCH_DAMAGED:
             self.proposer.on_fetch_failed(fields["slot"], fields["sender"])
         elif status == FetchStatus.FETCH_TRIMMED:

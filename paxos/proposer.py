@@ -106,6 +106,7 @@ class Proposer(ProposerCore):
         self.values: dict[tuple[int, int], tuple[int, bytes]] = {}
         self.unsound: set[tuple[int, int]] = set()
         self.asked: set[Wanted] = set()
+        self._missing: dict[int, int] = {}
 
     def abandon(self) -> None:
         """Give the attempt up."""
@@ -167,16 +168,25 @@ class Proposer(ProposerCore):
         """Take a value that was asked for: the one accepted in ``slot`` at ``ballot``."""
         if self.candidate_ballot:
             self.values[slot, ballot] = (kind, value)
+            if ballot in (self._missing.get(slot), CHOSEN):
+                self._missing.pop(slot, None)
 
     def on_fetch_failed(self, slot: int, sender: int) -> None:
         """``sender`` reported a value that it cannot give: its promise is not sound there."""
         if self.candidate_ballot:
             self.unsound.add((sender, slot))
+            self._missing.clear()
 
     def on_trimmed(self, sender: int, trimmed: int) -> None:
         """``sender`` no longer holds what it reported: K has grown (h1)."""
         if sender in self.promises:
             self.promises[sender].trimmed = max(self.promises[sender].trimmed, trimmed)
+            self._missing.clear()
+
+    @property
+    def misses_values(self) -> bool:
+        """True while values that the last look wanted have not come: until then another look finds nothing new."""
+        return bool(self._missing)
 
     @property
     def best_chosen(self) -> tuple[int, int]:
@@ -240,6 +250,7 @@ class Proposer(ProposerCore):
                 values.append(self.values.get((slot, ballot)) or self.values[slot, CHOSEN])
             else:
                 wanted.append(Wanted(slot, ballot, sender))
+        self._missing = {item.slot: item.ballot for item in wanted}
         if wanted:
             return wanted
         if first == 1 and not values and first_value is not None:

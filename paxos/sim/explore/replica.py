@@ -35,7 +35,7 @@ LATER_US = NOW_US + 3_600_000_000
 """Long enough after it for any attempt to be over."""
 FIRST_BALLOT_ROUND = 1
 HELLO = struct.Struct("<HHI16s")
-SUMMARY = struct.Struct("<QQQQQQQIHH")
+SUMMARY = struct.Struct("<QQQQQQQIHHQ")
 
 CLIENT_COMMANDS = {1: b"A", 2: b"B", 3: b"C"}
 """What clients propose at which node."""
@@ -255,7 +255,7 @@ class Replica:
         seen = self.engine.glance()
         payload = SUMMARY.pack(
             0, seen["promised"], seen["chosen_upto"], seen["ballot"], seen["leader_ballot"], 0,
-            seen["config_slot"], codec.RoundFlag.ROUND_VOTES, 0, 0,
+            seen["config_slot"], codec.RoundFlag.ROUND_VOTES, 0, 0, 0,
         )  # fmt: skip
         return codec.encode_frame(
             codec.FrameKind.ROUND_CLOSED, sender=self.id, receiver=self.id, payload=payload

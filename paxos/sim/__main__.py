@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import time
 from collections.abc import Iterator
 from multiprocessing import get_context
+from pathlib import Path
 
+from paxos.sim import diagram
 from paxos.sim.coverage import Coverage
 from paxos.sim.run import Result, run_seed
 from paxos.sim.trace import Trace
@@ -42,15 +45,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=400_000, help="events after which the safety phase ends")
     parser.add_argument("--nodes", type=int, default=None, help="cluster size instead of a drawn one")
     parser.add_argument("--trace", metavar="FILE", help="write the trace of one seed as JSON lines")
+    parser.add_argument("--html", metavar="FILE", help="draw one seed: a page with its space-time diagram")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first seed that fails")
     parser.add_argument("--quiet", action="store_true", help="no progress and no table")
     return parser
 
 
 def reproduce(seed: int, steps: int, nodes: int | None) -> str:
-    """Return the one command that runs a seed again, with its trace."""
+    """Return the one command that runs a seed again and draws it."""
     size = f" --nodes {nodes}" if nodes else ""
-    return f"python -m paxos.sim --seed {seed}{size} --steps {steps} --trace seed-{seed}.jsonl"
+    return f"python -m paxos.sim --seed {seed}{size} --steps {steps} --html seed-{seed}.html"
 
 
 def one(job: tuple[int, int, int | None]) -> Result:
@@ -69,11 +73,16 @@ def results(seeds: range, steps: int, nodes: int | None, jobs: int) -> Iterator[
         yield from pool.imap(one, work, chunksize=4)
 
 
-def traced(seed: int, steps: int, nodes: int | None, path: str) -> Result:
-    """Run one seed and write its trace."""
-    with open(path, "w", encoding="utf-8") as sink:
-        result = run_seed(seed, steps_max=steps, nodes=nodes, trace=Trace(sink))
-    print(f"trace of seed {seed}: {path}, sha256 {result.digest}")
+def traced(seed: int, steps: int, nodes: int | None, path: str | None, page: str | None) -> Result:
+    """Run one seed, write its trace to ``path`` and its diagram to ``page``."""
+    sink = io.StringIO()
+    result = run_seed(seed, steps_max=steps, nodes=nodes, trace=Trace(sink))
+    if path is not None:
+        Path(path).write_text(sink.getvalue(), encoding="utf-8")
+        print(f"trace of seed {seed}: {path}, sha256 {result.digest}")
+    if page is not None:
+        size = diagram.write(sink.getvalue().splitlines(), page, f"Paxos, seed {seed}")
+        print(f"diagram of seed {seed}: {page}, {size:,} bytes")
     return result
 
 
@@ -81,14 +90,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
     options = build_parser().parse_args(arguments)
     seeds: range = options.seeds if options.seed is None else range(options.seed, options.seed + 1)
-    if options.trace and len(seeds) != 1:
-        print("--trace wants exactly one seed", file=sys.stderr)
+    wants_events = bool(options.trace or options.html)
+    if wants_events and len(seeds) != 1:
+        print("--trace and --html want exactly one seed", file=sys.stderr)
         return 2
     coverage = Coverage()
     failed: list[Result] = []
     began = last_shown = time.monotonic()
-    if options.trace:
-        stream: Iterator[Result] = iter([traced(seeds[0], options.steps, options.nodes, options.trace)])
+    if wants_events:
+        events = traced(seeds[0], options.steps, options.nodes, options.trace, options.html)
+        stream: Iterator[Result] = iter([events])
     else:
         stream = results(seeds, options.steps, options.nodes, options.jobs)
     for result in stream:

@@ -120,18 +120,21 @@ class Network:
         if frame.receiver == frame.sender:
             world.schedule(world.now_us, self._deliver, frame)
             return
-        if link in self.cut or not all(accept(frame) for accept in self.filters):
-            self.dropped[kind] += 1
+        if link in self.cut:
+            self._lose(frame, "the link is cut")
+            return
+        if not all(accept(frame) for accept in self.filters):
+            self._lose(frame, "kept back by the script")
             return
         if kind in self.selective.get(link, ()):
-            self.dropped[kind] += 1
+            self._lose(frame, "the link does not pass this kind")
             return
         if link in self.perfect:
             world.schedule(world.now_us + 100 + rng.randrange(200), self._deliver, frame)
             return
         loss = max(parameters.loss, self.kind_loss.get(kind, 0.0))
         if loss and rng.random() < loss:
-            self.dropped[kind] += 1
+            self._lose(frame, "lost")
             return
         copies = 1
         if parameters.duplicate and rng.random() < parameters.duplicate:
@@ -148,9 +151,13 @@ class Network:
                 self._last[link] = arrival
             world.schedule(arrival, self._deliver, frame)
 
+    def _lose(self, frame: wire.Frame, why: str) -> None:
+        self.dropped[frame.kind] += 1
+        self.world.on_drop(frame, why)
+
     def _deliver(self, frame: wire.Frame) -> None:
         if not self.world.parameters.in_flight_survives and (frame.sender, frame.receiver) in self.cut:
-            self.dropped[frame.kind] += 1
+            self._lose(frame, "the link was cut on its way")
             return
         self.delivered[frame.kind] += 1
         self.world.deliver(frame)

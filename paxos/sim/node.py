@@ -365,6 +365,7 @@ class Node:
             return
         self._note_sync()
         synced = self.disk.sync()
+        self.world.trace_event("sync", self.id, records=len(synced))
         self.world.observer.on_durable(self.id, synced)
         for record in synced:
             if record.kind == RECORD_TRIM and self.world.chance(self.world.parameters.compaction):

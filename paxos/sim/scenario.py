@@ -15,13 +15,17 @@ True
 
 from __future__ import annotations
 
+import atexit
+import io
+import itertools
+import os
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
-from paxos.sim import wire
+from paxos.sim import diagram, wire
 from paxos.sim.invariants import Violation
 from paxos.sim.node import Node
 from paxos.sim.parameters import Parameters
@@ -31,6 +35,11 @@ from paxos.sim.world import World
 from paxos.types import Config
 
 QUICK = Config(heartbeat_ms=20, election_timeout_ms=100, backoff_ms_max=120)
+
+
+PAGES = os.environ.get("PAXOS_SIM_HTML", "")
+"""If set, every scenario of this process is drawn when it ends: into PAGES1.html, PAGES2.html, and so on."""
+_page_numbers = itertools.count(1)
 
 
 class Tap:
@@ -96,6 +105,10 @@ class Scenario:
         parameters = replace(
             Parameters(nodes=nodes, config=config, delay_us=200, sync_us=100, control_us=100), **overrides
         )
+        self.events = io.StringIO()
+        if trace is None and PAGES:
+            trace = Trace(self.events)
+            atexit.register(self.write_diagram, f"{PAGES}{next(_page_numbers)}.html")
         self.world = world_class(parameters, random.Random(seed), trace=trace)
         self.world.restart_crashed = False
         self.members = list(self.world.nodes)
@@ -111,11 +124,24 @@ class Scenario:
         """The cluster's election timeout."""
         return self.world.parameters.config.election_timeout_ms
 
+    def write_diagram(self, path: str) -> None:
+        """Draw what has happened so far: a page for a browser. Only with ``PAXOS_SIM_HTML`` set."""
+        diagram.write(
+            self.events.getvalue().splitlines(), path, f"Paxos, a scenario of {len(self.members)} nodes"
+        )
+
     # --- time ------------------------------------------------------------------------------------------------
 
     def run(self, ms: float) -> None:
         """Let time pass."""
-        self.world.run(int(ms * 1000))
+        self._run(ms, None)
+
+    def _run(self, ms: float, condition: Callable[[], bool] | None) -> bool:
+        try:
+            return self.world.run(int(ms * 1000), condition)
+        except Violation as violation:
+            self.world.trace_event("violation", 0, text=str(violation))
+            raise
 
     def wait(self, condition: Callable[[], bool], within_ms: float = 5_000, what: str = "it") -> float:
         """Run until ``condition()``; return the milliseconds that it took.
@@ -124,8 +150,10 @@ class Scenario:
             Violation: I17, it did not happen in time.
         """
         began = self.world.now_us
-        if not self.world.run(int(within_ms * 1000), condition):
-            raise Violation("I17", f"{what} did not happen within {within_ms} ms of virtual time")
+        if not self._run(within_ms, condition):
+            violation = Violation("I17", f"{what} did not happen within {within_ms} ms of virtual time")
+            self.world.trace_event("violation", 0, text=str(violation))
+            raise violation
         return (self.world.now_us - began) / 1000
 
     def leaders(self) -> list[int]:

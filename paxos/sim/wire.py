@@ -27,7 +27,11 @@ NODE_MASK = 0xFFFF
 
 
 class Frame(NamedTuple):
-    """The header fields that the observer needs, and the whole frame."""
+    """The header fields that the observer needs, and the whole frame.
+
+    Attributes:
+        number: of the frame in the trace of a run; 0 without a trace.
+    """
 
     kind: int
     sender: int
@@ -38,6 +42,7 @@ class Frame(NamedTuple):
     slot: int
     mark: int
     data: bytes
+    number: int = 0
 
     @property
     def payload(self) -> bytes:

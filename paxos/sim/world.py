@@ -20,6 +20,7 @@ from paxos.sim.node import Node
 from paxos.sim.observer import Observer
 from paxos.sim.parameters import Parameters
 from paxos.sim.trace import Trace
+from paxos.sim.watch import Watch, content
 
 
 class World:
@@ -61,6 +62,8 @@ class World:
         self.nodes: dict[int, Node] = {id: self.node_class(self, id) for id in members}
         self.clients = Clients(self)
         self.faults = Faults(self)
+        self.watch = Watch(self) if trace is not None else None
+        self._frames_sent = 0
 
     # --- time ------------------------------------------------------------------------------------------------
 
@@ -77,6 +80,8 @@ class World:
         self.now_us = max(self.now_us, at_us)
         self.steps += 1
         action(*arguments)
+        if self.watch is not None:
+            self.watch.look()
         return True
 
     def run(
@@ -128,27 +133,35 @@ class World:
     def deliver(self, frame: wire.Frame) -> None:
         """Hand a frame that has crossed the network to its receiver."""
         if self.trace is not None:
-            self.trace.add(
-                self.now_us, "receive", frame.receiver, kind=wire.KIND_NAMES[frame.kind], sender=frame.sender
-            )
+            self.trace_event(
+                "receive", frame.receiver, id=frame.number, kind=wire.KIND_NAMES[frame.kind], sender=frame.sender,
+                down=not self.nodes[frame.receiver].up,
+            )  # fmt: skip
         self.nodes[frame.receiver].deliver(frame.data)
 
     def on_send(self, node: Node, frame: wire.Frame) -> None:
         """A frame leaves ``node``: let the observer see it, then the network take it."""
         if self.trace is not None:
-            self.trace.add(
-                self.now_us,
-                "send",
-                node.id,
-                kind=wire.KIND_NAMES[frame.kind],
-                to=frame.receiver,
-                ballot=frame.ballot,
-                slot=frame.slot,
-                mark=frame.mark,
-                bytes=len(frame.data),
-            )
+            self._frames_sent += 1
+            frame = frame._replace(number=self._frames_sent)
+            self.trace_event(
+                "send", node.id, id=frame.number, kind=wire.KIND_NAMES[frame.kind], to=frame.receiver,
+                ballot=frame.ballot, slot=frame.slot, mark=frame.mark, detail=frame.detail,
+                incarnation=frame.incarnation, bytes=len(frame.data), **content(frame),
+            )  # fmt: skip
         self.observer.on_send(frame)
         self.network.send(frame)
+
+    def on_drop(self, frame: wire.Frame, why: str) -> None:
+        """A frame is lost: on its way, or because it has none."""
+        self.trace_event(
+            "drop",
+            frame.sender,
+            id=frame.number,
+            kind=wire.KIND_NAMES[frame.kind],
+            to=frame.receiver,
+            why=why,
+        )
 
     def crash(self, node: Node, keep: int | None = None) -> None:
         """Crash ``node``; unless a scenario says otherwise it comes back after a while."""

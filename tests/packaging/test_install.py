@@ -35,6 +35,8 @@ here = pathlib.Path(paxos.__file__).parent
 assert (here / "py.typed").exists()
 assert {path.stem for path in (here / "_core").glob("*.pxd")} >= set(sys.argv[1:])
 assert {path.stem for path in (here / "_core").glob("*.pyi")} >= set(sys.argv[1:])
+import paxos.sim.diagram
+assert "<canvas" in paxos.sim.diagram.page([], "nothing")
 print(here, importlib.metadata.version("cypaxos"))
 """
 

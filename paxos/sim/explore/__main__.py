@@ -21,7 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     names = [plan.name for plan in PLANS]
     parser.add_argument("--plan", action="append", choices=names, help="explore this one (again and again)")
     parser.add_argument("--ci", action="store_true", help="only what is small enough for every change")
-    parser.add_argument("--states", type=int, help="stop each exploration after so many states")
+    parser.add_argument("--states", type=int, help="stop after so many states, whatever a plan says")
     parser.add_argument("--list", action="store_true", help="say what there is to explore")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     return parser
@@ -66,10 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{plan.name}: {plan.about}", flush=True)
         if options.list:
             continue
-        limits = [limit for limit in (plan.states_max, options.states) if limit is not None]
-        outcome = explore(
-            plan.bounds, states_max=min(limits, default=1 << 40), progress=None if options.quiet else show
-        )
+        limit = options.states or plan.states_max or 1 << 40
+        outcome = explore(plan.bounds, states_max=limit, progress=None if options.quiet else show)
         report(plan, outcome)
         states += outcome.states
         violations += outcome.violation is not None

@@ -54,6 +54,7 @@ PLANS = (
         "ballots-crash",
         "the same 4 ballots, and node 2 crashes at any point",
         Bounds(rounds=(2, 1, 1), crashers=(2,), lost=NO_LEARNING, is_prompt=True),
+        states_max=1_500_000,
     ),
     Plan(
         "learning",
@@ -64,6 +65,6 @@ PLANS = (
         "everything",
         "4 ballots, any node crashes at any point, all frames, refusals too, nothing prompt",
         Bounds(rounds=(2, 1, 1), lost=frozenset()),
-        states_max=1_000_000,
+        states_max=500_000,
     ),
 )

@@ -25,7 +25,7 @@ from paxos.engine import Engine
 from paxos.membership import Configuration, Member
 from paxos.messages import Lead
 from paxos.sim import wire
-from paxos.sim.node import MemoryLog
+from paxos.sim.snapshot import MemoryLog
 from paxos.types import Config
 
 CLUSTER = 0x5EED

@@ -104,7 +104,12 @@ cdef tuple of_peers(Peers peers):
     return (
         peers.config_slot, peers.prepare_size, peers.accept_size, peers.own,
         tuple([
-            (peers.items[i].node_id, peers.items[i].is_bound, peers.items[i].is_verified, peers.items[i].incarnation)
+            (
+                peers.items[i].node_id, peers.items[i].is_bound, peers.items[i].is_verified,
+                peers.items[i].is_quarantined, peers.items[i].has_answered, peers.items[i].incarnation,
+                peers.items[i].nonce, peers.items[i].seen_incarnation, peers.items[i].seen_nonce,
+                peers.items[i].seen_promised,
+            )
             for i in range(peers.count)
         ]),
     )

@@ -14,7 +14,7 @@ DECIDES_NOTHING = {
     "acceptor": {
         *("ready", "slots", "peers"),  # shared; seen on their own
         *("unchosen_bytes_max", "page_entries"),  # never change
-        *("refused", "reports"),  # are only told: a count, and the number on a promise
+        *("refused", "reports", "quarantine_reason"),  # only told: a count, the number on a promise, words
     },
     "learner": {"ready", "slots"},
     "proposer": {"ready", "slots", "window_slots", "window_bytes", "streams_to_self"},
@@ -30,6 +30,7 @@ DECIDES_NOTHING = {
     "pipeline": {
         *("ready", "count", "now_us", "retained_bytes_max", "progress_us", "progress_upto"),
         *("lag_seen_upto", "lag_rounds", "told_flags", "told_leader", "hello_round"),  # of rounds
+        "log_position",  # only told
         "recovered_mark",  # read while recovering only
         "burst_ended",  # False between two steps
     },

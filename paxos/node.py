@@ -54,6 +54,7 @@ CALLER_SLICE_S = 0.05
 BUSY_RETRY_S = 0.001
 TRANSFER_ATTEMPTS = 3
 """How often a closing leader tries to find an heir."""
+STOP_S_MIN, STOP_S_MAX = 1.0, 5.0  # for the pass that the reactor is in: it ends with a sync, which may hang
 COMBINE_WAIT_S = 0.005
 """A proposer whose command is chosen waits this long for its turn to apply before it only waits for the outcome."""
 FLUSH_SLOTS = 8192
@@ -214,9 +215,8 @@ class Node:
         return self._advice.situation(self.look(), self.heard())
 
     def _post(self, intents: Sequence[Any]) -> None:
-        if intents:
-            reach("control.intents")
         for intent in intents:
+            reach("control.intents")
             self._reactor.post(intent)
 
     # -- failing -------------------------------------------------------------------------------------------
@@ -528,7 +528,7 @@ class Node:
                     if hand_over:
                         self._hand_over(deadline)
             finally:
-                self._stop_threads(abrupt)
+                self._stop_threads(abrupt, deadline)
                 self._closed.set()
 
     def _finish_pending(self, deadline: float) -> None:
@@ -572,8 +572,8 @@ class Node:
             time.sleep(0.001)  # between the opening of a round and its first answer
         return max(heard, key=lambda node: (heard[node]["chosen_upto"], -node), default=None)
 
-    def _stop_threads(self, abrupt: bool) -> None:
-        stopped = self._reactor.stop()
+    def _stop_threads(self, abrupt: bool, deadline: float) -> None:
+        stopped = self._reactor.stop(max(deadline - time.monotonic(), STOP_S_MAX if abrupt else STOP_S_MIN))
         self.applier.stop()
         current = threading.current_thread()
         for thread in (self._apply_thread, self._control_thread):

@@ -346,7 +346,8 @@ class Replica:
         """Hand leadership over, finish what can be finished, stop; idempotent.
 
         Callers that still wait then get ``OutcomeUnknown``, or ``Closed`` where their command never left this
-        node. Everything that was acknowledged is on disk. Takes about ``timeout`` seconds at most.
+        node. Everything that was acknowledged is on disk. Takes about ``timeout`` seconds at most, and a second more
+        if the disk hangs in a sync: then the log says so, and the files stay open until the process ends.
         """
         seconds = validation.check_timeout(timeout)
         self._node.close(CLOSE_TIMEOUT_S if seconds is None else seconds)

@@ -120,7 +120,7 @@ class FakeReactor:
             self.chosen_ticket = commands.first_ticket + len(commands) - 1
             self.changed.notify_all()
 
-    def stop(self) -> bool:
+    def stop(self, timeout_s: float = 5.0) -> bool:
         self.alive = False
         self.reads.close()
         if self.thread.is_alive():

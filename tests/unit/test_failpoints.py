@@ -219,3 +219,22 @@ def test_a_mistake_in_the_environment_is_told_when_a_replica_is_opened(tmp_path:
         in (ended.stderr)
     )
     assert not (tmp_path / "node").exists()
+
+
+def test_close_returns_though_a_sync_hangs_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    replica = paxos.Replica(tmp_path / "node")
+    replica.propose(b"one", timeout=60)
+    failpoints.arm("wal.sync.before", "sleep(600000)")
+    future = replica.submit(b"two")
+    deadline = time.monotonic() + 60
+    while not failpoints.hits()["wal.sync.before"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    replica.close(timeout=0.5)  # the sync hangs for as long as this process lives, or until it is disarmed
+    assert failpoints.specifications(), "it did not wait for the disk"
+    assert "the disk does not answer" in caplog.text
+    with pytest.raises(paxos.OutcomeUnknown, match="may or may not be applied"):
+        future.result(0)
+    assert replica.status().role == "stopped"

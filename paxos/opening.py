@@ -75,7 +75,7 @@ def open_parts(
                 "cluster has ever answered a command, you may also stop all of them and start with new directories"
             )
         members = _members_of(identity.node_id, members, logged, directory)
-        if set(members) != set(first_members):
+        if set(members) != set(first_members) and not engine.acceptor_role.peers.config_slot:
             # The log names the members, the caller did not. Until a configuration is known to be chosen here,
             # these are the ones whose votes count: never this node alone.
             engine.acceptor_role.peers.assume(dict.fromkeys(members))

@@ -7,13 +7,13 @@ import io
 import os
 import sys
 import time
-from collections.abc import Iterator
-from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from paxos.sim import diagram
 from paxos.sim.coverage import Coverage
-from paxos.sim.run import Result, run_seed
+from paxos.sim.jobs import Job, results
+from paxos.sim.run import Result
 from paxos.sim.trace import Trace
 
 VOID_BELOW_SEEDS = 500
@@ -46,44 +46,62 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--nodes", type=int, default=None, help="cluster size instead of a drawn one")
     parser.add_argument("--trace", metavar="FILE", help="write the trace of one seed as JSON lines")
     parser.add_argument("--html", metavar="FILE", help="draw one seed: a page with its space-time diagram")
+    parser.add_argument(
+        "--safety-only",
+        action="store_true",
+        help="end each seed after its safety phase: more seeds in an hour",
+    )
+    parser.add_argument("--save", metavar="DIR", help="keep the traces of seeds that fail there")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first seed that fails")
     parser.add_argument("--quiet", action="store_true", help="no progress and no table")
     return parser
 
 
-def reproduce(seed: int, steps: int, nodes: int | None) -> str:
-    """Return the one command that runs a seed again and draws it."""
-    size = f" --nodes {nodes}" if nodes else ""
-    return f"python -m paxos.sim --seed {seed}{size} --steps {steps} --html seed-{seed}.html"
-
-
-def one(job: tuple[int, int, int | None]) -> Result:
-    """Run one seed in a worker process."""
-    seed, steps, nodes = job
-    return run_seed(seed, steps_max=steps, nodes=nodes)
-
-
-def results(seeds: range, steps: int, nodes: int | None, jobs: int) -> Iterator[Result]:
-    """Run the seeds, in this process or in others, and yield each result."""
-    work = [(seed, steps, nodes) for seed in seeds]
-    if jobs <= 1:
-        yield from map(one, work)
-        return
-    with get_context("spawn").Pool(min(jobs, os.cpu_count() or 1)) as pool:
-        yield from pool.imap(one, work, chunksize=4)
-
-
-def traced(seed: int, steps: int, nodes: int | None, path: str | None, page: str | None) -> Result:
+def traced(job: Job, path: str | None, page: str | None = None) -> Result:
     """Run one seed, write its trace to ``path`` and its diagram to ``page``."""
     sink = io.StringIO()
-    result = run_seed(seed, steps_max=steps, nodes=nodes, trace=Trace(sink))
+    result = job.run(Trace(sink))
     if path is not None:
         Path(path).write_text(sink.getvalue(), encoding="utf-8")
-        print(f"trace of seed {seed}: {path}, sha256 {result.digest}")
+        print(f"trace of seed {job.seed}: {path}, sha256 {result.digest}")
     if page is not None:
-        size = diagram.write(sink.getvalue().splitlines(), page, f"Paxos, seed {seed}")
-        print(f"diagram of seed {seed}: {page}, {size:,} bytes")
+        size = diagram.write(sink.getvalue().splitlines(), page, f"Paxos, seed {job.seed}")
+        print(f"diagram of seed {job.seed}: {page}, {size:,} bytes")
     return result
+
+
+class Progress:
+    """Says how far a long run is: a bar on a terminal, a line now and then elsewhere, nothing if ``quiet``."""
+
+    def __init__(self, total: int, *, quiet: bool) -> None:
+        self.total = total
+        self.quiet = quiet
+        self.began = self._shown = time.monotonic()
+        self._bar: Any = None
+        if not quiet and sys.stdout.isatty():
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task("seeds", total=total)
+
+    def show(self, done: int, failed: int) -> None:
+        """Note that ``done`` seeds have run."""
+        now = time.monotonic()
+        if self.quiet or now - self._shown < (PROGRESS_SECONDS if self._bar is None else 0.1):
+            return
+        self._shown = now
+        text = f"{done / (now - self.began):.1f} seeds/s, {failed} failed"
+        if self._bar is None:
+            print(f"{done}/{self.total} seeds, {text}", flush=True)
+        else:
+            self._bar.update(self._task, completed=done, description=text)
+
+    def end(self) -> float:
+        """Take the bar away; return the seconds since the beginning."""
+        if self._bar is not None:
+            self._bar.stop()
+        return time.monotonic() - self.began
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -94,44 +112,42 @@ def main(arguments: list[str] | None = None) -> int:
     if wants_events and len(seeds) != 1:
         print("--trace and --html want exactly one seed", file=sys.stderr)
         return 2
+    jobs = [Job(seed, options.steps, options.nodes, options.safety_only) for seed in seeds]
     coverage = Coverage()
     failed: list[Result] = []
-    began = last_shown = time.monotonic()
+    progress = Progress(len(jobs), quiet=options.quiet)
     if wants_events:
-        events = traced(seeds[0], options.steps, options.nodes, options.trace, options.html)
-        stream: Iterator[Result] = iter([events])
+        stream = iter([traced(jobs[0], options.trace, options.html)])
     else:
-        stream = results(seeds, options.steps, options.nodes, options.jobs)
-    for result in stream:
+        stream = results(jobs, options.jobs)
+    for job, result in zip(jobs, stream, strict=False):
         coverage.add([result])
         if result.violation is not None:
             failed.append(result)
-            print(f"seed {result.seed}: {result.violation}")
-            print(f"  reproduce: {reproduce(result.seed, options.steps, options.nodes)}", flush=True)
+            print(f"seed {job.seed}: {result.violation}")
+            print(f"  reproduce: {job.command}", flush=True)
+            if options.save:
+                os.makedirs(options.save, exist_ok=True)
+                traced(job, os.path.join(options.save, f"seed-{job.seed}.jsonl"))
             if not options.keep_going:
                 break
-        now = time.monotonic()
-        if not options.quiet and now - last_shown >= PROGRESS_SECONDS:
-            last_shown = now
-            rate = coverage.seeds / (now - began)
-            print(
-                f"{coverage.seeds}/{len(seeds)} seeds, {rate:.1f} seeds/s, {len(failed)} failed", flush=True
-            )
-    return report(coverage, failed, time.monotonic() - began, options.quiet)
+        progress.show(coverage.seeds, len(failed))
+    return report(coverage, failed, progress.end(), options)
 
 
-def report(coverage: Coverage, failed: list[Result], seconds: float, quiet: bool) -> int:
+def report(coverage: Coverage, failed: list[Result], seconds: float, options: argparse.Namespace) -> int:
     """Print the summary; return the exit status."""
-    if not quiet:
+    if not options.quiet:
         print("\n".join(coverage.table()))
     print(
         f"{len(failed)} violations in {coverage.seeds} seeds ({coverage.steps} steps, {coverage.commands} commands, "
         f"{coverage.seeds / max(seconds, 1e-9):.1f} seeds/s)"
     )
-    print(coverage.progress())
+    if not options.safety_only:
+        print(coverage.progress())
     if failed:
         return 1
-    missing = coverage.missing()
+    missing = coverage.missing(safety_only=options.safety_only)
     if missing and coverage.seeds >= VOID_BELOW_SEEDS:
         print(f"void: this run never saw {', '.join(missing)}")
         return 3

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 
 from paxos._core import codec
 from paxos._core.effects import RecordView
 from paxos.sim import __main__ as command
-from paxos.sim import wire
+from paxos.sim import jobs, wire
 from paxos.sim.clock import Clock
 from paxos.sim.coverage import Coverage
 from paxos.sim.disk import MemoryDisk
 from paxos.sim.network import SHAPES
 from paxos.sim.run import Result, run_seed
 from paxos.sim.scenario import Scenario
+from paxos.sim.trace import Trace
 
 Kind = wire.Kind
 
@@ -193,7 +197,7 @@ def test_the_command_tells_how_to_reproduce_a_failure(
     def broken(seed: int, **_options: object) -> Result:
         return Result(seed, violation="I3: two values")
 
-    monkeypatch.setattr(command, "run_seed", broken)
+    monkeypatch.setattr(jobs, "run_seed", broken)
     assert command.main(["--seeds", "7:9", "--quiet"]) == 1
     said = capsys.readouterr().out
     assert "seed 7: I3: two values" in said
@@ -211,3 +215,32 @@ def test_the_command_runs_seeds(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_cluster_of_one_to_five_survives_its_seed() -> None:
     for nodes in range(1, 6):
         assert run_seed(nodes, nodes=nodes).violation is None
+
+
+def test_the_command_runs_seeds_in_other_processes() -> None:
+    arguments = [
+        sys.executable,
+        "-m",
+        "paxos.sim",
+        "--seeds",
+        "0:3",
+        "--jobs",
+        "2",
+        "--safety-only",
+        "--quiet",
+    ]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=True)
+    assert "0 violations in 3 seeds" in done.stdout
+
+
+def test_the_command_keeps_the_trace_of_a_seed_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(seed: int, *, trace: Trace | None = None, **_options: object) -> Result:
+        if trace is not None:
+            trace.add(0, "violation", 0)
+        return Result(seed, violation="I3: two values")
+
+    monkeypatch.setattr(jobs, "run_seed", broken)
+    assert command.main(["--seed", "5", "--quiet", "--save", str(tmp_path)]) == 1
+    assert (tmp_path / "seed-5.jsonl").read_text().count("violation") == 1

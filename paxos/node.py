@@ -277,7 +277,7 @@ class Node:
 
     def _check_quarantine(self) -> None:
         """Notice that this node must never vote again, write it down, and let nobody wait for what it cannot do."""
-        if not (seen := self._last_look).get("is_quarantined"):
+        if not (seen := self._last_look).get("quarantine_reason"):
             return
         if self.quarantine is None:
             self.quarantine = why = str(seen["quarantine"])

@@ -42,10 +42,14 @@ def open_parts(
     cluster: str,
     bind: str | None,
     config: Config,
+    may_vote: bool = True,
 ) -> Parts:
     """Open the directory, recover the log, build everything that a node is made of; start nothing.
 
     On return the new incarnation is durable. If anything fails, everything is closed again.
+
+    Args:
+        may_vote: false for a node that only learns for once, to repair its log; see :mod:`paxos.repairing`.
 
     Raises:
         ConfigError: the directory belongs to another node or cluster, the members are not those of the log, or
@@ -66,6 +70,8 @@ def open_parts(
         undo.callback(store.close)
         identity = store.identity
         engine, cold = _recovered(store, first_members, config)
+        if not may_vote:
+            engine.acceptor_role.quarantine()  # in memory only
         store.open_log()
         logged = _newest_configuration(cold, engine)
         if logged is None and identity.cluster_id != validation.cluster_id(cluster, first_members):

@@ -1,4 +1,4 @@
-"""``paxos log``: look at a data directory while its node is stopped."""
+"""``paxos log``: look at a data directory while its node is stopped, and repair it from the members that run."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 
 import click
 
+from paxos import repairing
+from paxos.cli.serve import parse_members
 from paxos.errors import PaxosError
 from paxos.storage import inspection
 
@@ -28,7 +30,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="For tools: JSON ins
 
 @click.group(short_help="look at the log on disk, offline")
 def log() -> None:
-    """Look at the data directory of a node that is stopped. Nothing is written, ever."""
+    """Look at the data directory of a node that is stopped, or repair it. Only `repair` writes anything."""
 
 
 @log.command(short_help="check every checksum; exit 0 clean, 1 repairable, 2 damaged")
@@ -79,6 +81,51 @@ def _print_report(report: inspection.Report) -> None:
             "" if finding.segment is None else f" (segment {finding.segment:016x}, offset {finding.offset})"
         )
         click.echo(f"  {finding.kind}: {finding.text}{where}")
+
+
+@log.command(short_help="fetch damaged values from the members that run")
+@DIRECTORY
+@click.option(
+    "--peer",
+    "addresses",
+    multiple=True,
+    callback=parse_members,
+    metavar="ID=ADDRESS",
+    help="Where a member is, if not where the log says; then name all of them, this node included.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what is damaged; nothing is written.")
+@click.option("--timeout", default=30.0, show_default=True, help="Seconds to wait for members and values.")
+@JSON
+def repair(directory: Path, addresses: dict[int, str], dry_run: bool, timeout: float, as_json: bool) -> None:
+    """Fetch the values that are damaged in DIRECTORY from the other members, and write them anew.
+
+    The node must be stopped, and others of its log must run. For the time of the repair it takes part without a vote:
+    it learns what was chosen, nothing is made up, and what is damaged stays where it is beside the new copy. A node
+    that is simply started does the same while it works; this command does it while it does not.
+
+    \b
+    Examples:
+      paxos log repair /var/lib/log --dry-run
+      paxos log repair /var/lib/log
+
+    \b
+    Exit codes:
+      0  nothing is damaged any more
+      1  something is: not chosen yet, or --dry-run
+      2  usage error
+      3  it cannot be repaired: in use, no member heard, or damaged where no peer can help (the message says so)
+    """
+    try:
+        slots = repairing.repair(directory, addresses=addresses or None, timeout_s=timeout, dry_run=dry_run)
+    except (PaxosError, OSError) as error:
+        _cannot_look(error)
+    if as_json:
+        click.echo(json.dumps([asdict(slot) for slot in slots], indent=2))
+    else:
+        for slot in slots:
+            click.echo(f"slot {slot.slot}\t{slot.fate}")
+        click.echo(f"{len(slots)} damaged slots" if slots else "no value is damaged")
+    sys.exit(1 if any(slot.fate in ("damaged", "not chosen yet") for slot in slots) else 0)
 
 
 @log.command(short_help="print the commands of the log")

@@ -14,7 +14,8 @@ from paxos._core.crc32c import checksum
 from paxos._core.effects import RecordKind, RecordView
 from paxos._core.log_reader import LogReader
 from paxos.errors import ConfigError, RemoteProtocolError, StorageError
-from paxos.storage.directory import LOCK_NAME, Identity, read_identity
+from paxos.storage.directory import LOCK_NAME, QUARANTINE_NAME, Identity, read_identity
+from paxos.storage.quarantine import read_quarantine
 
 RECORD_HEAD_BYTES = 72
 _ACCEPT, _CHOSEN = int(RecordKind.RECORD_ACCEPT), int(RecordKind.RECORD_CHOSEN)
@@ -29,16 +30,22 @@ Status = Literal["clean", "repairable", "damaged"]
 class Finding:
     """One thing that is not as it was written."""
 
-    kind: Literal["torn tail", "damaged value", "damaged log", "damaged identity"]
+    kind: Literal[
+        "torn tail", "damaged value", "healed value", "damaged log", "damaged identity", "quarantine"
+    ]
     text: str
     segment: int | None = None
     offset: int | None = None
     slot: int | None = None
+    value_crc: int = 0
+    """Of a value: what its checksum should be; of a healed one: what it is now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """What :func:`verify` found.
+
+    ``clean``: also if damaged values were written again elsewhere in the log since, or the node is in quarantine.
 
     ``repairable``: only a torn tail, which the next start cuts; nothing in it was ever acknowledged.
     ``damaged``: bytes that had been acknowledged are not what they were.
@@ -127,28 +134,32 @@ def verify(directory: str | os.PathLike[str], *, force: bool = False) -> Report:
     findings: list[Finding] = []
     identity = _identity(path, findings)
     first_slot = last_slot = 0
+    damaged_values: dict[int, RecordView] = {}
     reader = _reader(path, identity, keep_going=True)
     for records in _steps(reader, path):
         for record in records:
+            if record.kind in (_ACCEPT, _CHOSEN) and not record.is_damaged:
+                healed = damaged_values.pop(record.slot, None)
+                if healed is not None:
+                    findings.append(_healed(record))
             if record.kind in (_ACCEPT, _CHOSEN):
                 first_slot = record.slot if not first_slot else min(first_slot, record.slot)
                 last_slot = max(last_slot, record.slot)
             if record.is_damaged:
-                findings.append(
-                    Finding(
-                        kind="damaged value",
-                        text=f"the value of slot {record.slot} fails its checksum; its header is good",
-                        segment=record.position >> 32,
-                        offset=record.position & 0xFFFFFFFF,
-                        slot=record.slot,
-                    )
-                )
+                damaged_values[record.slot] = record
     results = reader.results()
+    findings += [_damaged(record) for _, record in sorted(damaged_values.items())]
     findings += _findings_of(reader)
-    damaged = any(finding.kind != "torn tail" for finding in findings)
+    if results["quarantine"] or (path / QUARANTINE_NAME).exists():
+        why = read_quarantine(path)
+        findings.append(
+            Finding(kind="quarantine", text=why.why if why else "the log says that it never votes again")
+        )
+    kinds = {finding.kind for finding in findings} - {"healed value", "quarantine"}
+    damaged = bool(kinds - {"torn tail"})
     return Report(
         directory=os.fspath(directory),
-        status="damaged" if damaged else "repairable" if findings else "clean",
+        status="damaged" if damaged else "repairable" if kinds else "clean",
         findings=tuple(findings),
         node_id=identity.node_id if identity else None,
         cluster=identity.cluster if identity else None,
@@ -162,6 +173,28 @@ def verify(directory: str | os.PathLike[str], *, force: bool = False) -> Report:
         chosen_upto=_number(results["chosen_upto"]),
         promised=_number(results["promised"]),
         incarnation=_number(results["incarnation"]),
+    )
+
+
+def _damaged(record: RecordView) -> Finding:
+    return Finding(
+        kind="damaged value",
+        text=f"the value of slot {record.slot} fails its checksum; its header is good",
+        segment=record.position >> 32,
+        offset=record.position & 0xFFFFFFFF,
+        slot=record.slot,
+        value_crc=record.value_crc,
+    )
+
+
+def _healed(record: RecordView) -> Finding:
+    return Finding(
+        kind="healed value",
+        text=f"a value of slot {record.slot} is damaged, and was written again here",
+        segment=record.position >> 32,
+        offset=record.position & 0xFFFFFFFF,
+        slot=record.slot,
+        value_crc=record.value_crc,
     )
 
 

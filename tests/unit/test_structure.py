@@ -32,6 +32,7 @@ LAYERS = {
         "replica",
         "node",
         "opening",
+        "repairing",
         "applying",
         "reading",
         "advice",

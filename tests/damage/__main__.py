@@ -40,6 +40,7 @@ def main() -> None:
             started = time.monotonic()
             table(title, run(), time.monotonic() - started)
         started = time.monotonic()
+        (directory / "blocks").mkdir()
         found = blocks.run(directory / "blocks", faults_of_a_block=len(blocks.FAULTS))
         flat = Counter({f"{kind} of a {role}: {outcome}": n for (role, kind, outcome), n in found.items()})
         table("one fault in every block of every file", flat, time.monotonic() - started)

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import paxos
-from paxos import opening, validation
+from paxos import opening
 from paxos.errors import PaxosError, StorageError
+from paxos.storage import inspection
 from paxos.storage.store import Store
 from tests.damage.logs import WrongAnswer
 
@@ -74,6 +75,7 @@ def open_node(directory: Path, node: int) -> dict[str, Any]:
             "damaged": engine.acceptor_role.slots.damaged(),
             "commands": commands,
             "rebuilt": store.catalogue.rebuilt,
+            "last_record": max(r.position for r in inspection.records(directory, force=True)),
         }
 
 
@@ -90,7 +92,13 @@ def spoil(file: Path, block: int, fault: str, rng: random.Random) -> None:
     file.write_bytes(data)
 
 
-def judge(healthy: dict[str, Any], found: dict[str, Any]) -> str:
+def loses_end(healthy: dict[str, Any], file: Path, block: int, fault: str) -> bool:
+    """Tell whether nothing behind the fault says that anything was there: nobody can know on this disk alone."""
+    segment, offset = divmod(healthy["last_record"], 1 << 32)
+    return fault != "flip" and file.name == f"{segment:016x}.segment" and (block + 1) * BLOCK > offset
+
+
+def judge(healthy: dict[str, Any], found: dict[str, Any], *, end_is_lost: bool = False) -> str:
     """Return what became of a fault.
 
     Raises:
@@ -102,6 +110,8 @@ def judge(healthy: dict[str, Any], found: dict[str, Any]) -> str:
         raise WrongAnswer("another command is read")
     if found["quarantined"]:
         return "quarantined"
+    if end_is_lost:
+        return "rolled back: members that remember refuse it"
     if found["promised"] < healthy["promised"]:
         raise WrongAnswer("a promise is forgotten")
     known = {*found["held"], *found["damaged"], *map(int, found["chosen"])}
@@ -150,7 +160,11 @@ def _outcomes(
         )  # fmt: skip
         answers = [json.loads(line) for line in worker.stdout.splitlines()]
         for case, answer in zip(waiting, answers, strict=False):
-            outcome = answer if isinstance(answer, str) else judge(healthy[case[1]], answer)
+            if isinstance(answer, str):
+                outcome = answer
+            else:
+                whole = healthy[case[1]]
+                outcome = judge(whole, answer, end_is_lost=loses_end(whole, case[2], case[3], case[4]))
             found[case[0], kind_of(case[2]), outcome] += 1
         rest = waiting[len(answers) :]
         if rest:
@@ -185,5 +199,4 @@ def _work(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    assert validation
     _work(Path(sys.argv[1]))

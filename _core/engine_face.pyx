@@ -29,7 +29,7 @@ QUARANTINE_TEXTS = {
     QUARANTINE_LOST: "a part of its log is gone",
     QUARANTINE_IDENTITY: "its identity was damaged, and taken from its log",
     QUARANTINE_ROLLED_BACK: "the other members remember more of it than its directory does: an older copy was restored",
-    QUARANTINE_DUPLICATE: "another process runs with a copy of its directory",
+    QUARANTINE_DUPLICATE: "another process runs, or ran a moment ago, with a copy of its directory",
 }
 
 

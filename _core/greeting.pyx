@@ -48,7 +48,7 @@ cdef class GreetingCore(LeadingCore):
         reason = self._judge(place, header.incarnation, &hello)
         if reason:
             self.count.refused_hellos += 1
-            if peer.is_verified and header.incarnation == peer.incarnation:
+            if peer.is_verified and header.incarnation == peer.incarnation and not hello.flags & HELLO_QUARANTINED:
                 peer.is_quarantined = True     # nothing tells the frames of the two apart: neither votes here
             self._refuse(header.sender, header.incarnation, hello.nonce, <uint32_t>reason)
             return
@@ -73,14 +73,13 @@ cdef class GreetingCore(LeadingCore):
         cdef Peer *peer = &self.peers.items[place]
         cdef bint is_alive = peer.is_verified and self.heartbeat.expected[place]
         cdef bint is_other = peer.nonce != 0 and hello.nonce != 0 and peer.nonce != hello.nonce
-        if peer.is_verified and incarnation == peer.incarnation:
-            if not is_other or (hello.flags & HELLO_QUARANTINED and not is_alive):
-                return 0
-            return REFUSE_DUPLICATE
-        if is_alive and incarnation < peer.incarnation:
-            return REFUSE_DUPLICATE
+        if peer.is_verified and incarnation == peer.incarnation and not is_other:
+            return 0
         if hello.flags & HELLO_QUARANTINED:
-            return 0         # it only learns; whatever it has forgotten, nobody counts on it
+            # It only learns: whatever it has forgotten, nobody counts on it. But it takes no place that is taken.
+            return REFUSE_DUPLICATE if is_alive else 0
+        if peer.is_verified and incarnation <= peer.incarnation:
+            return REFUSE_DUPLICATE if is_alive else REFUSE_ROLLED_BACK
         if incarnation < peer.seen_incarnation:
             return REFUSE_ROLLED_BACK
         if incarnation == peer.seen_incarnation:

@@ -202,7 +202,7 @@ WAITING: dict[str, str] = {
 
 # fmt: off
 EXPECTED = {
-    "K5", "K6", "R4", "L9", "M1", "M3", "M4", "M7", "N6",
+    "K6", "R4", "L9", "M1", "M3", "M4", "M7", "N6",
 }
 # fmt: on
 """What is being written now: reads, leases, trimming, damaged storage."""

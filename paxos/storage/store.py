@@ -89,12 +89,6 @@ class Store:
             write_quarantine(path, found)
             if self.directory.distrust[0] == int(QuarantineReason.QUARANTINE_IDENTITY):
                 self.directory.restore_identity()
-        if found is not None and found.reason == int(QuarantineReason.QUARANTINE_DUPLICATE):
-            raise StorageError(
-                f"{path} is a copy of a directory that another process runs with ({found.why}). Two nodes with one "
-                "identity break promises of each other: delete the copy. If this is the original, keep it for "
-                "inspection and replace the member by a new node id with an empty directory"
-            )
         return found
 
     def _log_is_lost(self) -> bool:

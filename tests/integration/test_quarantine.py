@@ -10,6 +10,7 @@ import pytest
 
 import paxos
 from paxos.errors import Closed, OutcomeUnknown
+from tests.integration.test_replica import until
 
 WAIT_S = 60.0
 COMMANDS = [b"value-%03d-" % number + b"x" * 700 for number in range(60)]
@@ -91,7 +92,7 @@ def is_quarantined(replica: paxos.Replica) -> bool:
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_h5_k4_what_may_have_lost_promises_learns_and_never_votes(
+def test_f10_s1_h5_k4_what_may_have_lost_promises_learns_and_never_votes(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     node = tmp_path / "node-2"
@@ -133,3 +134,28 @@ def test_h5_k4_what_may_have_lost_promises_learns_and_never_votes(
         cluster.wait_applied(len(COMMANDS) + 2, WAIT_S)
         assert is_quarantined(cluster[2]), str(cluster[2].status())
         assert cluster[2].state_machine.seen == [*COMMANDS, b"after", b"late"]
+
+
+def test_f10_s4_an_older_copy_is_noticed_by_the_members_and_never_votes(tmp_path: Path) -> None:
+    node, copy = tmp_path / "node-2", tmp_path / "copy"
+    with paxos.LocalCluster(3, state_machine=Recorder, directory=tmp_path, transport="tcp") as cluster:
+        cluster.leader(WAIT_S).propose(COMMANDS[0], WAIT_S)
+        cluster.wait_applied(1, WAIT_S)
+        cluster.stop(2)
+        shutil.copytree(node, copy)
+        cluster.restart(2)
+        for command in COMMANDS[1:]:
+            cluster.leader(WAIT_S).propose(command, WAIT_S)
+        cluster.wait_applied(len(COMMANDS), WAIT_S)
+        cluster.stop(2)
+        until(lambda: all(not p.heard for n in (1, 3) for p in cluster[n].status().peers if p.node_id == 2))
+        shutil.rmtree(node)
+        copy.rename(node)
+        cluster.restart(2)
+        until(lambda: is_quarantined(cluster[2]) and (node / "quarantine.json").exists())
+        assert "remember more of it" in str(cluster[2].status())
+        cluster.wait_applied(len(COMMANDS), WAIT_S)
+        assert cluster[2].state_machine.seen == COMMANDS
+        cluster.stop(2)
+        cluster.restart(2)
+        assert is_quarantined(cluster[2])

@@ -35,7 +35,7 @@ def test_f4_d9_whatever_power_loss_leaves_holds_all_that_was_acknowledged(tmp_pa
     assert sum(Crashes(tmp_path).run(400).values()) >= 5000
 
 
-def test_k6_w8_one_fault_in_a_block_of_any_file(tmp_path: Path) -> None:
+def test_f8_w8_one_fault_in_a_block_of_any_file(tmp_path: Path) -> None:
     found = blocks.run(tmp_path)
     assert {kind for _, kind, _ in found} >= {"segment", "identity.json", "catalogue/data.mdb", "lock"}
     assert {outcome for _, _, outcome in found} >= {HARMLESS, FETCHED, "quarantined"}

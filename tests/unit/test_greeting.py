@@ -191,6 +191,9 @@ def test_h5_what_was_about_to_leave_is_not_sent_any_more() -> None:
 def test_h5_nothing_that_a_member_in_quarantine_sends_is_a_vote() -> None:
     one = seen()
     one.step(greeting(incarnation=6, nonce=60, flags=HelloFlag.HELLO_QUARANTINED))
+    assert one.engine.counters()["refused_hellos"] == 1, "the other life still runs"
+    one = silence(seen())
+    one.step(greeting(incarnation=6, nonce=60, flags=HelloFlag.HELLO_QUARANTINED))
     assert one.engine.counters()["refused_hellos"] == 0, "it may learn, whatever it has forgotten"
     assert vote(one, 6) == 0
     for kind in (

@@ -161,7 +161,7 @@ def test_y2_items_must_follow_each_other(catalogue: Catalogue) -> None:
         log.append([history.items[4]._replace(index=99, count=1)])
 
 
-def test_a_damaged_value_stops_catch_up_before_it(catalogue: Catalogue) -> None:
+def test_k5_a_damaged_value_is_not_passed_on_and_stops_catch_up_before_it(catalogue: Catalogue) -> None:
     history = History(2, 20)
     log = ChosenLog(history.values.read, catalogue)
     log.append(history.items)

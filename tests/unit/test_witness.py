@@ -22,6 +22,7 @@ DECIDES_NOTHING = {
         *("ready", "peers", "period_us", "election_timeout_us", "priority"),
         # Rounds: nothing of them outlives the moment for which no time passes.
         *("answers", "expected", "round", "round_is_open", "opened_us", "last_connected_us", "heard"),
+        *("opened_at", "slow_us", "leader_is_new"),
         *("own_promised", "own_votes"),  # told anew before they are used
     },
     "outbox": {"items", "capacity", "held_bytes", "sent_us"},

@@ -102,8 +102,8 @@ class Parts:
     log: Any
     release: Callable[[bool], None]
     """Close sockets and files, give the data directory back; the argument: was it a clean shutdown?"""
-    quarantine: str | None = None
-    """Why this node started in quarantine; ``None`` if it did not."""
+    quarantine: str | None = None  # why this node started in quarantine
+    scrub: Any = None  # looks for damage in the log; ``release`` stops it
     note_quarantine: Callable[[int, str], None] = lambda _reason, _why: None
     """Keep in the data directory, durably, that this node never votes again: a ``QuarantineReason``, and why."""
 

@@ -22,6 +22,7 @@ from paxos.errors import ConfigError, StorageError
 from paxos.membership import Configuration
 from paxos.node import Parts
 from paxos.storage.quarantine import WAY_BACK, Quarantine, write_quarantine
+from paxos.storage.scrub import Scrub
 from paxos.storage.store import Store
 from paxos.transport.zmq_transport import ZmqTransport
 from paxos.types import Config
@@ -194,8 +195,15 @@ def _assemble(
         random=Random(),
     )
 
+    scrub = Scrub(
+        store.directory.path / "log",
+        max(config.scrub_mb_per_s, 1) << 20,
+        lambda: int(store.wal.stats()["segment"]),
+    )
+
     def release(clean: bool) -> None:
         try:
+            scrub.stop()
             transport.close()
         finally:
             store.close(clean=clean)
@@ -214,6 +222,7 @@ def _assemble(
         control=control,
         log=store.log,
         release=release,
+        scrub=scrub,
         quarantine=None if store.quarantine is None else store.quarantine.why,
         note_quarantine=lambda reason, why: write_quarantine(store.directory.path, Quarantine(reason, why)),
     )

@@ -95,6 +95,8 @@ class Replica:
         self._finalizer = weakref.finalize(self, Node.close, self._node, CLOSE_TIMEOUT_S)
         try:
             self._node.start()
+            if parts.scrub is not None and self._config.scrub_mb_per_s:
+                parts.scrub.start()
             if len(parts.members) == 1:
                 self._node.wait_settled(SETTLE_S_MAX)
         except BaseException:
@@ -317,12 +319,15 @@ class Replica:
             ),
             fault=None if node.failure is None else str(node.failure),
             quarantine=node.quarantine,
+            damaged_records=len(parts.scrub.damaged) if parts.scrub is not None else 0,
         )
 
     def inspect(self) -> dict[str, Any]:
         """Return everything that the parts say about themselves, for tools; keys may change."""
         self._node.check_process()
-        return self._node.inspect()
+        scrub = self._node.parts.scrub
+        found = scrub and {"passes": scrub.passes, "damaged": dict(scrub.damaged)}
+        return self._node.inspect() | {"scrub": found}
 
     # -- leaving -------------------------------------------------------------------------------------------
 

@@ -50,6 +50,8 @@ class Status:
     """Why the node has stopped by itself; ``None`` if it has not."""
     quarantine: str | None = None
     """Why the node never votes again with this directory: it only learns and serves what is chosen."""
+    damaged_records: int = 0
+    """Records of closed segments that were found damaged while the node runs; a restart fetches what is damaged."""
 
     def __str__(self) -> str:
         leader = "no leader" if self.leader is None else f"leader {self.leader}"
@@ -62,4 +64,6 @@ class Status:
             text += f"; not heard: {', '.join(map(str, silent))}"
         if self.quarantine is not None:
             text += f"; in quarantine: {self.quarantine}"
+        if self.damaged_records:
+            text += f"; {self.damaged_records} damaged records in its log: see paxos log verify"
         return text if self.fault is None else f"{text}; stopped: {self.fault}"

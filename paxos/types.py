@@ -49,6 +49,8 @@ class Config:
     """Reported slots in one page of a promise."""
     segment_bytes: int = 64 * MIB
     """Size of one segment of the write-ahead log."""
+    scrub_mb_per_s: int = 4
+    """A running node reads its closed segments again at about this rate, to find damage early. 0 turns it off."""
     idle_mark_ms: int = 50
     """An idle log writes one mark after this long, so that a torn tail can be told from damage."""
     spin_us: int = 300
@@ -61,7 +63,7 @@ class Config:
             value = getattr(self, field.name)
             if not isinstance(value, int) or isinstance(value, bool):
                 raise ConfigError(f"{field.name} must be an int, not {value!r}")
-            least = 0 if field.name in ("spin_us", "priority") else 1
+            least = 0 if field.name in ("spin_us", "priority", "scrub_mb_per_s") else 1
             if value < least:
                 raise ConfigError(f"{field.name} must be at least {least}, not {value}")
         if self.priority > 255:

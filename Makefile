@@ -51,6 +51,14 @@ mutants: build  ## break one rule after the other in a copy, and show that the t
 fuzz: build  ## hostile bytes under atheris (pip install atheris): TARGET=frame SECONDS=600
 	$(PY) -m tests.fuzz $(or $(TARGET),frame) -max_total_time=$(or $(SECONDS),600) -rss_limit_mb=2048
 
+.PHONY: soak
+soak: build  ## hours of it: SEEDS=0:20000 of the simulator, KILLS=500 of real processes, every damage, every mutant
+	$(PY) -m paxos.sim --seeds $(or $(SEEDS),0:20000) --jobs $(JOBS) --keep-going $(SIM_FLAGS)
+	$(PY) -m tests.process.soak --kills $(or $(KILLS),500) --pauses 300 --partitions 200
+	$(PY) -m tests.damage
+	$(PY) -m paxos.sim.explore
+	$(PY) -m tests.mutants
+
 .PHONY: explore
 explore: build  ## every interleaving of tiny clusters of the real roles: PLAN=ballots for one of them
 	$(PY) -m paxos.sim.explore $(if $(PLAN),--plan $(PLAN))

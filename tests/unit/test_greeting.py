@@ -85,6 +85,9 @@ def silence(one: Any) -> Any:
 def test_s4_an_incarnation_that_goes_back_is_refused() -> None:
     answers = silence(seen()).step(greeting(incarnation=4, nonce=40))
     assert refused(answers) == [RefuseReason.REFUSE_ROLLED_BACK]
+    # Whatever else it shows: no life of a directory comes before another one that has been.
+    answers = silence(seen()).step(greeting(incarnation=4, nonce=40, promised=301, position=9001))
+    assert refused(answers) == [RefuseReason.REFUSE_ROLLED_BACK]
 
 
 def test_s3_an_older_process_beside_a_later_one_is_refused() -> None:

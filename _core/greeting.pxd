@@ -4,10 +4,11 @@
 # its log never go back. Whoever shows less than it has shown, or runs twice, is refused and told so; whoever is told
 # so never votes again in this identity [h5].
 
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from paxos._core.buffer cimport Buffer
 from paxos._core.codec cimport FrameHeader, HelloPayload
+from paxos._core.intent cimport Intent
 from paxos._core.leading cimport LeadingCore
 
 # Value of a RECORD_PEER; its record's slot is the incarnation and its ballot the promise.
@@ -17,6 +18,7 @@ cdef packed struct PeerNote:
     uint16_t node_id
     uint16_t reserved
     uint32_t reserved2
+    uint8_t storage[16]      # of the directory that showed it
 
 cdef class GreetingCore(LeadingCore):
     cdef uint64_t started_promised, started_position     # as this life found them

@@ -12,6 +12,7 @@ from paxos._core.crc32c cimport crc32c
 from paxos._core.effects cimport (
     QUARANTINE_DUPLICATE, QUARANTINE_ROLLED_BACK, RECORD_PEER, RECORD_QUARANTINE, Record,
 )
+from paxos._core.intent cimport INTENT_CAMPAIGN, Intent, intent_free
 from paxos._core.peers cimport Peer
 
 cdef enum:
@@ -38,7 +39,8 @@ cdef class GreetingCore(LeadingCore):
             self.count.broken += 1
             return
         if not peer.is_bound:
-            memcpy(peer.storage, hello.storage, 16)
+            # Until slot 1 binds one of them, a member may begin again with another directory [h13].
+            self.peers.meet(place, hello.storage)
         elif memcmp(hello.storage, peer.storage, 16) != 0:
             self.count.wrong_storage += 1      # a wiped, copied or foreign disk under a member's id
             if header.incarnation == peer.incarnation:
@@ -104,8 +106,8 @@ cdef class GreetingCore(LeadingCore):
         if self.hello_round == self.heartbeat.round:
             return
         self.hello_round = self.heartbeat.round
-        if header.incarnation >= peer.incarnation or not peer.is_verified:
-            self._greet(place)
+        if header.incarnation >= peer.incarnation or not peer.is_verified or not peer.is_bound:
+            self._greet(place)      # numbers of two directories cannot be compared
         elif self.heartbeat.expected[place]:
             # A frame that was late says so, too: whoever sent it is gone, and nobody else feels meant.
             self._refuse(header.sender, header.incarnation, 0, REFUSE_DUPLICATE)
@@ -196,6 +198,13 @@ cdef class GreetingCore(LeadingCore):
         # What a first life knows cannot be older than what it was. Everybody else asks before it votes.
         self.is_settling = self.log_position != 0 and self.peers.nonce != 0
 
+    cdef void on_intent(self, Intent *intent) noexcept nogil:
+        if self.is_settling and intent.kind == INTENT_CAMPAIGN:
+            self.count.stale_intents += 1      # asked to take over before it could hear what it is; control repeats it
+            intent_free(intent)
+            return
+        LeadingCore.on_intent(self, intent)
+
     cdef void _settle(self) noexcept nogil:
         """End the wait for answers to the first Hello: all are there, or whoever is silent cannot be reached."""
         cdef int place
@@ -233,6 +242,7 @@ cdef class GreetingCore(LeadingCore):
             note.node_id = peer.node_id
             note.nonce = peer.seen_nonce
             note.position = peer.seen_position
+            memcpy(note.storage, peer.storage, 16)
             record.kind = RECORD_PEER
             record.group = self.peers.group
             record.slot = peer.seen_incarnation
@@ -260,6 +270,10 @@ cdef class GreetingCore(LeadingCore):
         if place < 0:
             return
         peer = &self.peers.items[place]
+        if not peer.is_bound:
+            self.peers.meet(place, note.storage)
+        elif memcmp(peer.storage, note.storage, 16) != 0:
+            return
         peer.seen_incarnation = max(peer.seen_incarnation, record.slot)
         peer.seen_nonce = note.nonce
         peer.seen_promised = max(peer.seen_promised, record.ballot)

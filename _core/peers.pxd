@@ -61,6 +61,8 @@ cdef class Peers:
     cdef uint8_t storage[16]              # of this node
 
     cdef int place(self, uint16_t node_id) noexcept nogil    # -1: no member
+    # An unbound member shows this storage: what another one has shown says nothing about it, and is forgotten.
+    cdef void meet(self, int place, const uint8_t *storage) noexcept nogil
     # Install the configuration chosen in `config_slot`. False if it is not newer than the present one or makes
     # no sense.
     cdef bint install(self, uint64_t config_slot, const uint8_t *data, size_t size) noexcept nogil

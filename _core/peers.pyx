@@ -121,10 +121,9 @@ cdef class Peers:
             data += sizeof(member) + member.address_bytes
             known = self.place(member.node_id)
             if known >= 0:
+                # What another storage has shown was not shown by the one that is bound.
+                self.meet(known, member.storage)
                 peer[0] = self.items[known]
-                # A member that was verified from another storage is not the one that was bound.
-                if peer.is_verified and memcmp(peer.storage, member.storage, 16) != 0:
-                    peer.is_verified = False
             peer.node_id = member.node_id
             peer.is_bound = True
             memcpy(peer.storage, member.storage, 16)
@@ -139,6 +138,15 @@ cdef class Peers:
             if self.items[i].node_id == node_id:
                 return i
         return -1
+
+    cdef void meet(self, int place, const uint8_t *storage) noexcept nogil:
+        cdef Peer *peer = &self.items[place]
+        cdef uint16_t node_id = peer.node_id
+        if memcmp(peer.storage, storage, 16) == 0:
+            return
+        memset(peer, 0, sizeof(Peer))
+        peer.node_id = node_id
+        memcpy(peer.storage, storage, 16)
 
     cdef FrameHeader header(self, uint8_t kind, uint16_t receiver) noexcept nogil:
         cdef FrameHeader header

@@ -84,6 +84,9 @@ class _Caller:
         self.bridge.post(self.future, outcome, None)
 
     def fail(self, error: BaseException) -> None:
+        if isinstance(error, StopIteration):  # which no future of asyncio takes
+            cause, error = error, RuntimeError("the reader's function raised StopIteration")
+            error.__cause__ = cause
         self.bridge.post(self.future, None, error)
 
 

@@ -201,17 +201,24 @@ class Applier:
         Without a function the result is the index of the last command that is applied.
 
         Raises:
-            Closed: the state machine has failed, perhaps half-way through a command.
+            Closed: the state machine has failed, perhaps half-way through a command, or the node has ended.
         """
         if not self._lock.acquire(timeout=min(timeout_s, threading.TIMEOUT_MAX)):
             return False, None
         try:
             if self.failure is not None:
                 raise Closed(f"this node has stopped and serves no reads: {self.failure}") from self.failure
+            if self.ended:
+                raise Closed("the replica was closed before the read was served; nothing was read")
             self._applying_thread = threading.get_ident()
             return True, self.applied_index if function is None else function(self._machine)
         finally:
             self._applying_thread = 0
+            self._lock.release()
+
+    def wait_readers(self, timeout_s: float) -> None:
+        """After :meth:`end`: wait for a reader's function that still runs, unless it is the one that calls."""
+        if not self.is_applying_here and self._lock.acquire(timeout=timeout_s):
             self._lock.release()
 
     @property

@@ -147,8 +147,7 @@ class Node:
             parts.reactor.reads, self.applier, why=self._situation, check_open=self.check_open,
             check_fault=self.check_fault, name=f"{name}-reads", callers_max=self._callers_max,
         )  # fmt: skip
-        # Daemons: at interpreter exit they are ended by close(), which runs after non-daemon threads are
-        # joined.
+        # Daemons: at interpreter exit close() ends them, which runs after non-daemon threads are joined.
         self._apply_thread = threading.Thread(target=self._apply_loop, name=f"{name}-apply", daemon=True)
         self._control_thread = threading.Thread(
             target=self._control_loop, name=f"{name}-control", daemon=True
@@ -283,6 +282,7 @@ class Node:
             self.quarantine = why = str(seen["quarantine"])
             self.parts.note_quarantine(int(seen["quarantine_reason"]), why)
             logger.error("node %d is in quarantine from now on: %s. %s", self.parts.node_id, why, WAY_BACK)
+            self.reads.refuse()
         if len(self.pending):
             text = f"this node is in quarantine ({self.quarantine}); the command may or may not be applied"
             self.pending.fail(lambda _ticket: OutcomeUnknown(text))

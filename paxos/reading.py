@@ -22,6 +22,10 @@ SLICE_S = 0.05
 """A waiting reader looks at the state of the node this often."""
 
 
+READER_ENDS_S = 5.0
+"""close() waits so long for a reader's function: the state machine is the application's again behind it."""
+
+
 class Desk(Protocol):
     """Where numbers come from: ``_core.read_desk.ReadDesk``."""
 
@@ -76,6 +80,7 @@ class Reads:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._ended = False
+        self._refused = False
 
     def read(self, function: Callable[[Any], Any] | None, timeout_s: float | None) -> Any:
         """Wait until a read that arrives now is confirmed and applied here; return what ``function`` returns."""
@@ -113,13 +118,18 @@ class Reads:
             f"{self._applier.applied_slot} is); nothing was read"
         )
 
+    def refuse(self) -> None:
+        """Say that nobody confirms reads of this node any more: it is in quarantine, and whoever waits is told."""
+        self._refused = True
+
     def end(self) -> None:
         """Serve nothing more; call when the reactor has stopped and nothing will be applied any more."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout=5.0)
+            self._thread.join(timeout=READER_ENDS_S)
+        self._applier.wait_readers(READER_ENDS_S)
 
     # -- waiting -------------------------------------------------------------------------------------------
 
@@ -150,7 +160,7 @@ class Reads:
 
     def _raise_if_over(self) -> None:
         self._check_fault()
-        if self._ended or self._desk.is_closed:
+        if self._ended or self._refused or self._desk.is_closed:
             self._check_open()  # it says why
             raise self._closed()
 
@@ -179,7 +189,7 @@ class Reads:
         self._wait_applied(mark, None)
         try:
             _done, result = self._applier.run_between(function, float("inf"))
-        except Exception as error:  # the reader's own
+        except BaseException as error:  # the reader's own, whatever it is: others wait behind it
             caller.fail(error)
         else:
             caller.resolve(result)

@@ -10,6 +10,7 @@ from paxos._core import codec
 from paxos._core.codec import HelloFlag, RefuseReason
 from paxos._core.effects import QuarantineReason, RecordKind
 from paxos.engine import Engine
+from paxos.messages import Campaign, Configure
 from paxos.types import Config
 from tests.unit.engine_kit import CLUSTER, KIND, Node, frame, hello, ping, pong, storage_of
 
@@ -20,9 +21,9 @@ NONCE = 0xABCDEF
 
 def greeting(
     sender: int = 2, *, incarnation: int = 1, nonce: int = 7, promised: int = 0, position: int = 0, answers: int = 0,
-    flags: int = 0,
+    flags: int = 0, life: int = 0,
 ) -> bytes:  # fmt: skip
-    payload = HELLO.pack(1, 1, flags, storage_of(sender), nonce, answers, promised, position)
+    payload = HELLO.pack(1, 1, flags, storage_of(sender, life), nonce, answers, promised, position)
     return frame(KIND.HELLO, sender, 1, incarnation=incarnation, payload=payload)
 
 
@@ -65,9 +66,13 @@ def vote(one: Any, incarnation: int, round: int = 0) -> int:
     return answered
 
 
-def seen(incarnation: int = 5, nonce: int = 50, promised: int = 300, position: int = 9000) -> Any:
+def seen(
+    incarnation: int = 5, nonce: int = 50, promised: int = 300, position: int = 9000, bound: bool = False
+) -> Any:
     """Return node 1, which has seen so much of member 2."""
     one = node()
+    if bound:
+        one.engine.act(Configure(slot=1, members={n: storage_of(n) for n in (1, 2, 3)}))
     one.step(greeting(incarnation=incarnation, nonce=nonce))
     assert one.engine.counters()["refused_hellos"] == 0
     one.step(pong(2, 1, round=1, incarnation=incarnation, promised=promised, position=position))
@@ -126,8 +131,56 @@ def test_s3_neither_of_two_processes_with_one_identity_votes_here() -> None:
     assert one.engine.counters()["no_votes"] == before + 1
 
 
-def test_s3_a_process_that_was_superseded_is_told_so_once_a_round() -> None:
+def test_h13_a_directory_that_is_bound_to_nothing_yet_may_be_replaced() -> None:
+    """What the wiped one had shown is no measure for the new one: no start of a cluster is spoilt by it."""
+    for incarnation in (4, 5, 6):  # numbers of two directories have nothing to do with each other
+        for before in (seen(), silence(seen())):
+            answers = before.step(greeting(incarnation=incarnation, nonce=40, life=1))
+            assert refused(answers) == [] and before.engine.counters()["refused_hellos"] == 0
+            assert vote(before, incarnation)
+
+
+def test_h13_late_frames_of_a_wiped_directory_refuse_nobody() -> None:
     one = seen()
+    one.step(greeting(incarnation=4, nonce=40, life=1))
+    one.step(greeting(incarnation=5, nonce=50, life=0))  # on its way for long
+    one.engine.tick(1_000_000)
+    one.carry_out(1_000_000)
+    answers = one.step(ping(2, 1, incarnation=4), now_us=1_000_001)
+    assert [f["kind"] for f in answers] == [KIND.HELLO], "who is it?"
+    assert refused(one.step(greeting(incarnation=4, nonce=40, life=1))) == []
+    assert vote(one, 4)
+
+
+def noted(one: Any) -> list[Any]:
+    """Let node 1 write down what it has seen of member 2; return its disk."""
+    now = 50_000_000
+    one.engine.tick(now - 1_000_000)
+    one.carry_out(now - 1_000_000)
+    one.engine.step(frame(KIND.PREPARE, 2, 1, incarnation=5, ballot=ballots.make(2, 2), slot=1), now)
+    one.engine.tick(now)
+    one.carry_out(now)
+    disk: list[Any] = one.disk
+    assert [r.slot for r in disk if r.kind == RecordKind.RECORD_PEER] == [5]
+    return disk
+
+
+def test_h13_a_note_about_a_wiped_directory_says_nothing_about_the_next() -> None:
+    later = node(tuple(noted(seen())))
+    assert refused(later.step(greeting(incarnation=4, nonce=40, life=1))) == []
+    same = node(tuple(noted(seen())))
+    assert refused(same.step(greeting(incarnation=4, nonce=40))) == [RefuseReason.REFUSE_ROLLED_BACK]
+
+
+def test_s1_what_another_storage_has_shown_is_not_held_against_the_one_that_is_bound() -> None:
+    one = seen()
+    one.engine.act(Configure(slot=1, members={n: storage_of(n, life=int(n == 2)) for n in (1, 2, 3)}))
+    assert refused(one.step(greeting(incarnation=4, nonce=40, life=1))) == []
+    assert refused(one.step(greeting(incarnation=5, nonce=50))) == [RefuseReason.REFUSE_STORAGE]
+
+
+def test_s3_a_process_that_was_superseded_is_told_so_once_a_round() -> None:
+    one = seen(bound=True)
     one.engine.tick(1_000_000)
     one.carry_out(1_000_000)
     told = [refused(one.step(ping(2, 1, incarnation=4), now_us=1_000_001)) for _ in range(3)]
@@ -225,6 +278,21 @@ def test_s4_a_restarted_node_asks_before_it_votes() -> None:
     later.step(greeting(answers=NONCE), greeting(3, answers=NONCE), now_us=3)
     assert not later.engine.glance()["is_settling"]
     assert [f["kind"] for f in later.step(prepare, now_us=4)] == [KIND.PROMISE]
+
+
+def test_s4_a_restarted_node_asks_before_it_leads() -> None:
+    """Its own promise is a vote, too, also when a leader names it the heir at once."""
+    first = node()
+    first.step(greeting())
+    first.step(frame(KIND.PREPARE, 2, 1, ballot=ballots.make(1, 2), slot=1))
+    later = node(tuple(first.disk))
+    campaign = Campaign(ballot=ballots.make(2, 1), from_slot=1)
+    later.engine.act(campaign)
+    assert later.carry_out(1) == [] and later.engine.counters()["stale_intents"] == 1
+    later.step(greeting(answers=NONCE), greeting(3, answers=NONCE), now_us=2)
+    later.engine.act(campaign)
+    kinds = [codec.decode_frame(data)["kind"] for _, data in later.carry_out(3)]
+    assert kinds == [KIND.PREPARE, KIND.PREPARE]
 
 
 def test_s4_nobody_waits_for_members_that_are_gone() -> None:

@@ -231,3 +231,68 @@ def test_the_event_loop_face_reads_times_out_and_passes_errors_on(node: Node) ->
             await replica.read("not a function", timeout=10)  # type: ignore[arg-type]
 
     asyncio.run(main())
+
+
+def test_what_a_readers_function_raises_ends_no_read_but_its_own(node: Node) -> None:
+    """Not even what no future of asyncio takes, or what is no Exception."""
+
+    async def main() -> None:
+        replica = aio.Replica("nowhere")
+        bridge = aio._Bridge(asyncio.get_running_loop())
+        replica._node = lambda: (node, bridge)  # type: ignore[method-assign]
+
+        def cancelled(_machine: Any) -> None:
+            raise asyncio.CancelledError
+
+        ended, gone, good = await asyncio.gather(
+            replica.read(lambda _machine: next(iter(())), timeout=10),
+            replica.read(cancelled, timeout=10),
+            replica.read(pair, timeout=10),
+            return_exceptions=True,
+        )
+        assert isinstance(ended, RuntimeError) and isinstance(ended.__cause__, StopIteration)
+        assert isinstance(gone, asyncio.CancelledError)
+        assert good == (0, 0)
+        assert await replica.read(pair, timeout=10) == (0, 0)
+
+    asyncio.run(main())
+
+
+def test_h5_quarantine_ends_the_reads_that_wait(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody answers a node in quarantine: a reader without a timeout would wait for ever."""
+    desk(node).confirm(None)
+    reader = Background(lambda: node.reads.read(pair, None))
+    future: Future[Any] = Future()
+    node.reads.enqueue(pair, future)
+    while desk(node).asked < 2:
+        time.sleep(0.001)
+    seen = node.look() | {"is_quarantined": True, "quarantine": "rolled back", "quarantine_reason": 3}
+    monkeypatch.setattr(node, "look", lambda: seen)
+    monkeypatch.setattr(node, "_last_look", seen)
+    with pytest.raises(Closed, match="rolled back"):
+        reader.end()
+    with pytest.raises(Closed, match="rolled back"):
+        future.result(30)
+
+
+def test_no_readers_function_runs_when_close_has_returned(node: Node) -> None:
+    """Behind close() the application may close what its state machine stands on."""
+    inside, go_on = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def slow(_machine: Any) -> None:
+        inside.set()
+        assert go_on.wait(30)
+        order.append("read")
+
+    reader = Background(lambda: node.reads.read(slow, 30))
+    assert inside.wait(30)
+    closer = Background(lambda: (node.close(1.0), order.append("closed")))
+    while not node.applier.ended:
+        time.sleep(0.001)
+    go_on.set()
+    closer.end()
+    reader.end()
+    assert order == ["read", "closed"]
+    with pytest.raises(Closed):
+        node.applier.run_between(slow, 10)

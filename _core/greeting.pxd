@@ -31,6 +31,7 @@ cdef class GreetingCore(LeadingCore):
     cdef void enter_quarantine(self, int reason) noexcept nogil
     cdef void _on_hello(self, const FrameHeader *header, Buffer *payload) noexcept nogil
     cdef int _judge(self, int place, uint64_t incarnation, const HelloPayload *hello) noexcept nogil
+    cdef bint _has_forgotten(self, int place, uint64_t incarnation, const HelloPayload *hello) noexcept nogil
     cdef void _on_refuse(self, const FrameHeader *header, Buffer *payload) noexcept nogil
     cdef void _refuse(self, uint16_t receiver, uint64_t incarnation, uint64_t nonce, uint32_t reason) noexcept nogil
     cdef void _send_hello(self, uint16_t receiver, uint32_t flags, uint64_t answers) noexcept nogil

@@ -30,6 +30,7 @@ cdef class GreetingCore(LeadingCore):
         cdef int place = self.peers.place(header.sender)
         cdef Peer *peer = &self.peers.items[place]
         cdef int reason
+        cdef bint has_forgotten
         if payload == NULL or payload.size < HELLO_BYTES_LEAST:
             self.count.broken += 1
             return
@@ -54,16 +55,21 @@ cdef class GreetingCore(LeadingCore):
                 peer.is_quarantined = True     # nothing tells the frames of the two apart: neither votes here
             self._refuse(header.sender, header.incarnation, hello.nonce, <uint32_t>reason)
             return
+        has_forgotten = hello.flags & HELLO_QUARANTINED and self._has_forgotten(place, header.incarnation, &hello)
+        if has_forgotten:
+            # It may learn, and is told, as often as it asks: a log that is only being repaired must not outgrow what it has forgotten.
+            self._refuse(header.sender, header.incarnation, hello.nonce, REFUSE_ROLLED_BACK)
         if not peer.is_verified or header.incarnation != peer.incarnation:
             peer.is_quarantined = False
         peer.is_quarantined = peer.is_quarantined or (hello.flags & HELLO_QUARANTINED) != 0
         peer.incarnation = header.incarnation
         peer.nonce = hello.nonce
         peer.is_verified = True
-        if header.incarnation >= peer.seen_incarnation:
-            peer.seen_incarnation = header.incarnation
-            peer.seen_nonce = hello.nonce
-        self._saw(place, hello.promised, hello.position)
+        if not has_forgotten:
+            if header.incarnation >= peer.seen_incarnation:
+                peer.seen_incarnation = header.incarnation
+                peer.seen_nonce = hello.nonce
+            self._saw(place, hello.promised, hello.position)
         if hello.answers == self.peers.nonce and hello.answers:
             peer.has_answered = True
             self._settle()
@@ -82,15 +88,17 @@ cdef class GreetingCore(LeadingCore):
             return REFUSE_DUPLICATE if is_alive else 0
         if peer.is_verified and incarnation <= peer.incarnation:
             return REFUSE_DUPLICATE if is_alive else REFUSE_ROLLED_BACK
+        return REFUSE_ROLLED_BACK if self._has_forgotten(place, incarnation, hello) else 0
+
+    cdef bint _has_forgotten(self, int place, uint64_t incarnation, const HelloPayload *hello) noexcept nogil:
+        """Tell whether a member shows less than what it has shown before."""
+        cdef const Peer *peer = &self.peers.items[place]
         if incarnation < peer.seen_incarnation:
-            return REFUSE_ROLLED_BACK
+            return True
         if incarnation == peer.seen_incarnation:
             # Known from before this node's own restart: the same life, or a number that is used again.
-            is_other = peer.seen_nonce != 0 and hello.nonce != 0 and peer.seen_nonce != hello.nonce
-            return REFUSE_ROLLED_BACK if is_other else 0
-        if hello.nonce and (hello.promised < peer.seen_promised or hello.position < peer.seen_position):
-            return REFUSE_ROLLED_BACK
-        return 0
+            return peer.seen_nonce != 0 and hello.nonce != 0 and peer.seen_nonce != hello.nonce
+        return hello.nonce != 0 and (hello.promised < peer.seen_promised or hello.position < peer.seen_position)
 
     cdef void _saw(self, int place, uint64_t promised, uint64_t position) noexcept nogil:
         cdef Peer *peer = &self.peers.items[place]
@@ -159,7 +167,7 @@ cdef class GreetingCore(LeadingCore):
         self.count.refusals += 1
         if refusal.reason == REFUSE_ROLLED_BACK:
             self.enter_quarantine(QUARANTINE_ROLLED_BACK)
-        elif refusal.reason == REFUSE_DUPLICATE:
+        elif refusal.reason == REFUSE_DUPLICATE and not self.acceptor.is_quarantined:
             self.enter_quarantine(QUARANTINE_DUPLICATE)
 
     cdef bint may_vote(self) noexcept nogil:
@@ -168,7 +176,7 @@ cdef class GreetingCore(LeadingCore):
     cdef void enter_quarantine(self, int reason) noexcept nogil:
         cdef Record record
         cdef int place
-        if self.acceptor.is_quarantined:
+        if self.acceptor.is_quarantined and self.acceptor.quarantine_reason:
             return
         self.acceptor.is_quarantined = True
         self.acceptor.quarantine_reason = reason

@@ -54,7 +54,8 @@ def repair(
 
     Raises:
         ConfigError: it is no data directory, or the members are not those of the log.
-        StorageError: a node runs on it; it cannot be read; it is damaged in a way that no value can repair.
+        StorageError: a node runs on it; it cannot be read; it is damaged in a way that no value can repair; the
+            members remember more of it than it holds.
     """
     if (quarantine := read_quarantine(directory)) is not None:
         raise StorageError(f"the node is in quarantine: {quarantine.why}. {WAY_BACK}")
@@ -85,9 +86,12 @@ def repair(
     node.start()
     try:
         _learn(node, max(damaged), timeout_s)
+        seen = node.look()
     finally:
         node.close(5.0, hand_over=False)
     node.raise_if_failed()
+    if seen["quarantine_reason"]:
+        raise StorageError(f"the node is in quarantine from now on: {seen['quarantine']}. {WAY_BACK}")
     return _fates(directory, damaged)
 
 

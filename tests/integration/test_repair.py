@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from click.testing import CliRunner, Result
 
 import paxos
 from paxos.cli import main
-from tests.integration.test_quarantine import flip
+from tests.integration.test_quarantine import flip, until
 from tests.integration.test_rot import COMMANDS, WAIT_S, Recorder, rot
 
 SLOTS = 3
@@ -86,3 +87,28 @@ def test_without_other_members_nothing_can_be_repaired(tmp_path: Path) -> None:
     flip(segment, segment.read_bytes().find(COMMANDS[20]) + 50)
     alone = log_command("repair", tmp_path / "one")
     assert alone.exit_code == 3 and "only member" in alone.stderr
+
+
+def test_s4_a_repair_does_not_hide_that_the_directory_is_an_older_copy(
+    cluster: paxos.LocalCluster, tmp_path: Path
+) -> None:
+    node = tmp_path / "node-2"
+    with cluster:
+        cluster.stop(2)
+        shutil.copytree(node, tmp_path / "copy")
+        cluster.restart(2)
+        for _ in range(20):
+            cluster.leader(WAIT_S).propose(b"later", WAIT_S)
+        cluster.wait_applied(len(COMMANDS) + 20, WAIT_S)
+        shown = {n: cluster[n].inspect()["engine"]["round"] + 3 for n in (1, 3)}
+        until(lambda: all(cluster[n].inspect()["engine"]["round"] >= shown[n] for n in shown))
+        cluster.stop(2)
+        until(lambda: all(not p.heard for n in (1, 3) for p in cluster[n].status().peers if p.node_id == 2))
+        shutil.rmtree(node)
+        shutil.copytree(tmp_path / "copy", node)
+        rot(tmp_path, 2, [7])
+        refused = log_command("repair", node)
+        assert refused.exit_code == 3 and "in quarantine" in refused.stderr, refused.output
+        cluster.restart(2)
+        cluster.wait_applied(len(COMMANDS) + 20, WAIT_S)
+        assert cluster[2].status().quarantine is not None

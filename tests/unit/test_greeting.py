@@ -305,3 +305,34 @@ def test_s4_nobody_waits_for_members_that_are_gone() -> None:
     assert later.engine.glance()["is_settling"]
     later.engine.tick(1_000_000 + 3 * period_us)
     assert not later.engine.glance()["is_settling"]
+
+
+def test_s4_a_learner_that_has_forgotten_is_told_and_taken() -> None:
+    """A node that is only being repaired does not vote now, but will: what it learns must not hide the gap."""
+    flags = HelloFlag.HELLO_QUARANTINED
+    for promised, position, expected in (
+        (300, 8999, [RefuseReason.REFUSE_ROLLED_BACK]),
+        (299, 9000, [RefuseReason.REFUSE_ROLLED_BACK]),
+        (300, 9000, []),
+    ):
+        one = silence(seen())
+        for _ in range(2):  # what told it so the first time may have been lost
+            told = one.step(
+                greeting(incarnation=9, nonce=90, promised=promised, position=position, flags=flags)
+            )
+            assert refused(told) == expected
+        assert one.engine.counters()["refused_hellos"] == 0
+
+
+def test_s4_who_only_learns_for_now_and_is_refused_never_votes_again() -> None:
+    for reason, expected in (
+        (RefuseReason.REFUSE_ROLLED_BACK, [QuarantineReason.QUARANTINE_ROLLED_BACK]),
+        (
+            RefuseReason.REFUSE_DUPLICATE,
+            [],
+        ),  # another life was heard of late: that says nothing about this one
+    ):
+        one = node()
+        one.engine.acceptor_role.quarantine()  # as for a repair: in memory only
+        one.step(greeting(), refusal(reason))
+        assert [r.slot for r in one.disk if r.kind == RecordKind.RECORD_QUARANTINE] == expected

@@ -69,8 +69,10 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
 
 def copy_of_tree(target: Path) -> Path:
     """Copy what a fresh checkout would hold: nothing built, the link to the core still a link."""
-    built = shutil.ignore_patterns("*.so", "*.c", "__pycache__", "*.egg-info", "build", "dist", ".*", "data")
+    built = shutil.ignore_patterns("*.so", "__pycache__", "*.egg-info", "build", "dist", ".*", "data")
     shutil.copytree(ROOT, target, symlinks=True, ignore=built)
+    for generated in (target / "_core").glob("*.c"):
+        generated.unlink()
     if (ROOT / ".ci").exists():
         shutil.copytree(ROOT / ".ci", target / ".ci")
     return target

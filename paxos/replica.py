@@ -164,7 +164,8 @@ class Replica:
 
         Args:
             function: called on this thread while nothing is applied: keep it short, and copy what you return. It
-                must not change the state, or the replicas diverge. Left out, the result is the index of the last
+                must not change the state, or the replicas diverge, and must not wait for an outcome: nothing is
+                applied until it has returned. Left out, the result is the index of the last
                 command that is applied here.
             timeout: seconds; ``None`` waits for ever.
 

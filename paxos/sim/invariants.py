@@ -288,9 +288,12 @@ def h5_quarantine_sends_no_vote(frame: wire.Frame) -> None:
 
 
 def s1_foreign_frame_is_not_admitted(node: int, data: bytes, admitted: int) -> None:
-    """S1: a frame from a storage that is not the bound one is dropped at the gate; only a Hello is looked at."""
+    """S1: a frame from a storage that is not the bound one is dropped at the gate.
+
+    Only its Hello is looked at, and a refusal, which can but take a vote away.
+    """
     frame = wire.view(data)
-    if admitted and frame.kind != wire.Kind.HELLO:
+    if admitted and frame.kind not in (wire.Kind.HELLO, wire.Kind.REFUSE):
         raise Violation(
             "S1",
             f"node {node} took a {wire.KIND_NAMES[frame.kind]} of node {frame.sender}, incarnation "

@@ -12,6 +12,7 @@ cdef class EngineCore(ReadingCore):
     cdef void on_frame(self, const FrameHeader *header, Buffer *payload, uint64_t now_us) noexcept nogil
     cdef void on_tick(self, uint64_t now_us) noexcept nogil
     # When on_tick wants to be called next, on the same clock.
+    cdef uint64_t _resend_after_us(self) noexcept nogil
     cdef uint64_t next_deadline_us(self) noexcept nogil
 
     cdef bint _admit_frame(self, const FrameHeader *header, Buffer *payload) noexcept nogil

@@ -310,7 +310,17 @@ cdef class EngineCore(ReadingCore):
                 self._propose_outbox()
                 self._pump()
             else:
-                self._forward_outbox(now_us - self.outbox.sent_us > RESEND_PERIODS * self.heartbeat.period_us)
+                self._forward_outbox(now_us - self.outbox.sent_us > self._resend_after_us())
+
+    cdef uint64_t _resend_after_us(self) noexcept nogil:
+        """How long to wait for the front of the outbox to be chosen before all of it is sent again.
+
+        Where batches overtake each other or find no room, the leader takes the first few of what was sent and no
+        more. It has shown then that it is there, so the rest follows as soon as nothing of it can be on its way.
+        """
+        if self.outbox.has_moved:
+            return self.heartbeat.period_us + self.heartbeat.slow_us
+        return RESEND_PERIODS * self.heartbeat.period_us
 
     cdef uint64_t next_deadline_us(self) noexcept nogil:
         return self.heartbeat.next_due_us()

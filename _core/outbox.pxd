@@ -19,6 +19,7 @@ cdef class Outbox:
     cdef uint64_t sent             # items below it went to `sent_to` already
     cdef uint64_t sent_to          # ballot whose leader they went to
     cdef uint64_t sent_us          # when the oldest of them was last sent, or the front last moved
+    cdef bint has_moved            # some of what was last sent is chosen: the leader is there, and takes more
 
     # Takes the reference; False (and released) when memory is out.
     cdef bint push(self, Buffer *value, uint32_t crc) noexcept nogil

@@ -57,5 +57,6 @@ cdef class Outbox:
             buffer_release(item.value)
             self.head += 1
             self.sent_us = now_us
+            self.has_moved = True
             if self.sent < self.head:
                 self.sent = self.head

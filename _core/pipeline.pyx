@@ -115,6 +115,7 @@ cdef class PipelineCore:
         if again or self.outbox.sent_to != self.heartbeat.leader:
             self.outbox.sent = self.outbox.head
             self.outbox.sent_to = self.heartbeat.leader
+            self.outbox.has_moved = False
         if self.outbox.sent == self.outbox.tail:
             return
         if self.outbox.sent == self.outbox.head:

@@ -94,3 +94,17 @@ def test_c6_commands_of_one_proposer_keep_their_order_over_reordering_links() ->
     commands = cluster.propose(origin, 30)
     cluster.wait_committed(commands, within_ms=20_000)
     assert positions(cluster, commands) == sorted(positions(cluster, commands))
+
+
+def test_h21_a_leader_that_takes_some_gets_the_rest_at_once() -> None:
+    """A lost batch holds the later ones back no longer than an answer takes, once the leader has shown that it lives."""
+    cluster = Scenario(config=NARROW)
+    leader = cluster.settle()
+    cluster.run(2 * cluster.election_timeout_ms)
+    origin = follower_of(cluster, leader)
+    commands = cluster.propose(origin)
+    cluster.run(0.05)  # it is on its way, and not chosen yet
+    cluster.drop(FrameKind.FORWARD, sender=origin, count=1)
+    commands += cluster.propose(origin, 6)
+    took_ms = cluster.wait(lambda: cluster.is_committed(commands), what="the rest")
+    assert took_ms < 3 * NARROW.heartbeat_ms

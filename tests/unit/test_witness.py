@@ -25,7 +25,7 @@ DECIDES_NOTHING = {
         *("opened_at", "slow_us", "leader_is_new"),
         *("own_promised", "own_votes"),  # told anew before they are used
     },
-    "outbox": {"items", "capacity", "held_bytes", "sent_us"},
+    "outbox": {"items", "capacity", "held_bytes", "sent_us", "has_moved"},
     "peers": {"cluster", "group", "storage"},
     "slots": {"ring", "capacity", "held_bytes"},
     "pipeline": {

@@ -318,9 +318,10 @@ cdef class EngineCore(ReadingCore):
         Where batches overtake each other or find no room, the leader takes the first few of what was sent and no
         more. It has shown then that it is there, so the rest follows as soon as nothing of it can be on its way.
         """
+        cdef uint64_t longest = RESEND_PERIODS * self.heartbeat.period_us
         if self.outbox.has_moved:
-            return self.heartbeat.period_us + self.heartbeat.slow_us
-        return RESEND_PERIODS * self.heartbeat.period_us
+            return min(longest, self.heartbeat.period_us + self.heartbeat.slow_us)
+        return longest
 
     cdef uint64_t next_deadline_us(self) noexcept nogil:
         return self.heartbeat.next_due_us()

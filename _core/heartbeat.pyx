@@ -72,6 +72,8 @@ cdef class HeartbeatCore:
         if round > self.round or self.round - round >= ROUNDS_REMEMBERED:
             return
         took_us = now_us - self.opened_at[round % ROUNDS_REMEMBERED]
+        # A node that was suspended says nothing about disks and links; what is remembered is bounded.
+        took_us = min(took_us, PATIENCE_TIMEOUTS_MAX * self.election_timeout_us)
         if took_us > self.slow_us:
             self.slow_us = took_us
 

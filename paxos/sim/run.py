@@ -61,10 +61,12 @@ def by_name(counter: Counter[int]) -> Counter[str]:
 
 
 def election_timeout_us(world: World) -> int:
-    """Return the election timeout that the cluster was given, plus what its disks and threads may add."""
+    """Return the election timeout that the cluster was given, plus what its disks, threads and links may add."""
     parameters = world.parameters
     sync_us = max(parameters.sync_us_of(node) for node in world.nodes)
-    return parameters.config.election_timeout_ms * 1000 + 20 * (sync_us + parameters.control_us)
+    # A window of one slot lets one value pass in the time of a round trip, however many are waiting.
+    slack_us = 20 * (sync_us + parameters.control_us) + 4 * parameters.delay_us
+    return parameters.config.election_timeout_ms * 1000 + slack_us
 
 
 def knows_first_configuration(world: World, node: Node) -> bool:

@@ -132,7 +132,8 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel from the unpacked source distribution, as an installer would."""
     directory = tmp_path_factory.mktemp("wheel")
     with tarfile.open(sdist) as archive:
-        archive.extractall(directory, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 and later
+        archive.extractall(directory)
     (tree,) = directory.iterdir()
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", directory / "dist", cwd=tree)
     (built,) = (directory / "dist").glob("cypaxos-*.whl")

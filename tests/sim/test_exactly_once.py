@@ -97,7 +97,7 @@ def test_c6_commands_of_one_proposer_keep_their_order_over_reordering_links() ->
 
 
 def test_h21_a_leader_that_takes_some_gets_the_rest_at_once() -> None:
-    """A lost batch holds the later ones back no longer than an answer takes, once the leader has shown that it lives."""
+    """Once the leader has shown that it lives, a lost batch holds the later ones back for one answer's time."""
     cluster = Scenario(config=NARROW)
     leader = cluster.settle()
     cluster.run(2 * cluster.election_timeout_ms)

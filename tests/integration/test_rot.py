@@ -60,7 +60,8 @@ def test_g7_what_rots_on_one_node_is_fetched_from_its_peers(
         cluster.wait_applied(len(COMMANDS), WAIT_S)
         assert cluster[2].state_machine.seen == COMMANDS
         # It is healed on disk: the node can lead with it, and finds it again.
-        assert cluster.leader(WAIT_S).transfer_leadership(2, WAIT_S) or cluster[2].is_leader
+        leader = cluster.leader(WAIT_S)
+        assert leader.node_id == 2 or leader.transfer_leadership(2, WAIT_S)
         assert cluster[2].propose(b"after", WAIT_S).index == len(COMMANDS) + 1
         cluster.stop(2)
         cluster.restart(2)

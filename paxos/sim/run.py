@@ -70,8 +70,11 @@ def election_timeout_us(world: World) -> int:
 
 
 def knows_first_configuration(world: World, node: Node) -> bool:
-    """Return True if ``node`` knows, or will know when it starts, that slot 1 is chosen."""
-    return world.history.applied_upto[node.id] > 0 or world.history.durable[node.id].mark > 0
+    """Return True if ``node`` knows, or will know when it starts, that slot 1 is chosen.
+
+    What it has applied it forgets with its power, unless a mark says it (an idle log writes one soon after).
+    """
+    return (node.up and world.history.applied_upto[node.id] > 0) or world.history.durable[node.id].mark > 0
 
 
 def choose_core(world: World) -> list[Node]:
